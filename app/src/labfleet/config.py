@@ -1,0 +1,294 @@
+"""Configuration: one TOML file named by `LABFLEET_CONFIG`, secrets from `$CREDENTIALS_DIRECTORY`.
+
+One settings class per tier; its sections and keys are those of docs/architecture.md. An
+environment variable such as `LABFLEET_DATABASE__HOST` goes before the file, for development.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from labfleet.errors import ConfigError
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown keys are errors, so that a misspelt one is seen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSection(Section):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class WebSection(Section):
+    """`[web]`: the address that people use, and where data lies."""
+
+    public_url: str
+    store: Path = Path("/var/lib/labfleet/store")
+    protocols: Path = Path("/var/lib/labfleet/protocols")
+    max_upload_bytes: int = Field(default=10 * GIB, gt=0)
+    session_hours: float = Field(default=12, gt=0)
+    page_size_max: int = Field(default=200, gt=0)
+
+
+class DatabaseSection(Section):
+    """`[database]`: the password is the credential `database_password`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5432, ge=1, le=65535)
+    name: str = "labfleet"
+    user: str = "labfleet_web"
+    pool_size: int = Field(default=10, gt=0)
+    connect_timeout_seconds: int = Field(default=5, gt=0)
+
+
+class DispatcherSection(Section):
+    """`[dispatcher]`: how rows of the outbox reach the CGI runner."""
+
+    database_user: str = "labfleet_dispatcher"
+    runner_url: str
+    front_end: str = "web"
+    ca_file: Path | None = None
+    batch_size: int = Field(default=200, gt=0)
+    poll_seconds: float = Field(default=2, gt=0)
+    timeout_seconds: float = Field(default=20, gt=0)
+    backoff_max_seconds: float = Field(default=15, gt=0)
+    unclaimed_seconds: float = Field(default=60, gt=0)
+
+
+class LeasesSection(Section):
+    """`[leases]`: how long a silent worker is believed to be alive, and how often we try."""
+
+    lease_seconds: float = Field(default=60, gt=0)
+    heartbeat_seconds: float = Field(default=5, gt=0)
+    max_attempts: int = Field(default=3, gt=0)
+    retry_seconds: float = Field(default=2, ge=0)
+
+
+class LimitsSection(Section):
+    """`[limits]`: what one attempt may use; a protocol's `needs` may ask up to these."""
+
+    wall_seconds: int = Field(default=3600, gt=0)
+    memory_bytes: int = Field(default=2 * GIB, gt=0)
+    log_bytes: int = Field(default=10 * MIB, gt=0)
+    output_bytes: int = Field(default=GIB, gt=0)
+    processes: int = Field(default=256, gt=0)
+
+
+class RunnerSection(Section):
+    """`[runner]`: the CGI program (which reads the file by itself, standard library only)."""
+
+    socket: Path = Path("/run/labfleet-publisher/publisher.sock")
+    timeout_seconds: float = Field(default=15, gt=0)
+    max_body_bytes: int = Field(default=16 * MIB, gt=0)
+    max_batch: int = Field(default=1000, gt=0)
+
+
+class PublisherSection(Section):
+    """`[publisher]`: the resident process that holds the broker's connection."""
+
+    socket: Path = Path("/run/labfleet-publisher/publisher.sock")
+    broker_host: str = "127.0.0.1"
+    broker_port: int = Field(default=5672, ge=1, le=65535)
+    vhost: str = "labfleet"
+    user: str = "labfleet_publisher"
+    keys: list[str] = Field(default=["python", "r"])
+    workers: list[str] = Field(default_factory=list)
+    confirm_timeout_seconds: float = Field(default=10, gt=0)
+    delivery_limit: int = Field(default=10, gt=0)
+
+
+class WorkerSection(Section):
+    """`[worker]`: what this worker serves and where it works."""
+
+    name: str
+    keys: list[str] = Field(default=["python", "r"])
+    slots: int = Field(default=1, gt=0)
+    work_directory: Path = Path("/var/lib/labfleet-worker")
+    presence_seconds: float = Field(default=10, gt=0)
+    sandbox_readonly_paths: list[Path] = Field(default_factory=list)
+
+
+class BrokerSection(Section):
+    """`[broker]`: the password is the credential `broker_password`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5672, ge=1, le=65535)
+    vhost: str = "labfleet"
+    user: str = "labfleet_worker"
+
+
+class FrontEndSection(Section):
+    """`[front_ends.<name>]`: where the attempts of this front end are claimed."""
+
+    url: str
+    ca_file: Path | None = None
+
+
+class TierSettings(BaseSettings):
+    """What the tiers share: the file, the environment before it, and `[log]`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LABFLEET_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    log: LogSection = LogSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        del dotenv_settings, file_secret_settings
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_path())
+        return init_settings, env_settings, toml
+
+
+class WebserverSettings(TierSettings):
+    """`webserver.toml`, read by the web process, the dispatcher and the admin's commands."""
+
+    web: WebSection
+    database: DatabaseSection = DatabaseSection()
+    dispatcher: DispatcherSection
+    leases: LeasesSection = LeasesSection()
+    limits: LimitsSection = LimitsSection()
+
+
+class QueueSettings(TierSettings):
+    """`queue.toml`, read by the publisher (and, by itself, by the CGI runner)."""
+
+    runner: RunnerSection = RunnerSection()
+    publisher: PublisherSection = PublisherSection()
+
+
+class WorkerSettings(TierSettings):
+    """`worker.toml`."""
+
+    worker: WorkerSection
+    broker: BrokerSection = BrokerSection()
+    front_ends: dict[str, FrontEndSection]
+
+
+Tier = TypeVar("Tier", bound=TierSettings)
+
+
+def config_path() -> Path:
+    """The file that `LABFLEET_CONFIG` names; `ConfigError` if it is unset or can't be read."""
+    name = os.environ.get("LABFLEET_CONFIG")
+    if not name:
+        raise ConfigError(
+            "LABFLEET_CONFIG is not set.",
+            hint="Set it to the configuration file, e.g. LABFLEET_CONFIG=/etc/labfleet/webserver.toml.",
+        )
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(
+            f"LABFLEET_CONFIG names {path}, which is no file.",
+            hint="Create it, or point LABFLEET_CONFIG to the right one.",
+        )
+    return path
+
+
+def load(settings: type[Tier]) -> Tier:
+    """Read and check the file of one tier; `ConfigError` names each wrong key, the file and the fix."""
+    path = config_path()
+    try:
+        return settings()
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error), hint=f"Correct {path}; see docs/architecture.md.") from None
+    except (ValueError, OSError) as error:  # tomllib's error is a ValueError
+        raise ConfigError(f"{path}: {error}", hint=f"Make {path} readable, valid TOML.") from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        section, *keys = (str(part) for part in item["loc"])
+        key = f"[{section}] {'.'.join(keys)}".strip()
+        lines.append(f"{path}: {key}: {_REMEDIES.get(item['type'], item['msg'])}")
+    return "\n".join(lines)
+
+
+_REMEDIES = {
+    "missing": "is required; add it",
+    "extra_forbidden": "is not a known key; remove it or correct its spelling",
+}
+
+
+@cache
+def web_settings() -> WebserverSettings:
+    """The webserver tier's settings, read once per process."""
+    return load(WebserverSettings)
+
+
+def dispatcher_settings() -> WebserverSettings:
+    """The dispatcher's settings: it reads the same file as the web process."""
+    return web_settings()
+
+
+@cache
+def queue_settings() -> QueueSettings:
+    """The queue tier's settings, read once per process."""
+    return load(QueueSettings)
+
+
+@cache
+def worker_settings() -> WorkerSettings:
+    """The worker tier's settings, read once per process."""
+    return load(WorkerSettings)
+
+
+def forget() -> None:
+    """Read the files anew at the next call (tests, reload)."""
+    for reader in (web_settings, queue_settings, worker_settings):
+        reader.cache_clear()
+
+
+def credential(name: str) -> str:
+    """The secret `$CREDENTIALS_DIRECTORY/<name>` without its final newline."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ConfigError(
+            f"CREDENTIALS_DIRECTORY is not set, so the secret '{name}' can't be read.",
+            hint="Under systemd use LoadCredential=; by hand set CREDENTIALS_DIRECTORY to a directory "
+            f"that has the file '{name}'.",
+        )
+    path = Path(directory) / name
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    except OSError as error:
+        raise ConfigError(
+            f"The secret {path} can't be read: {error.strerror}.",
+            hint=f"Create it, readable for this user, or add LoadCredential={name}:… to the unit.",
+        ) from None
+
+
+def credential_lines(name: str) -> list[str]:
+    """A secret that holds several values, one a line (for example `signing_keys`, the first signs)."""
+    values = [line.strip() for line in credential(name).splitlines() if line.strip()]
+    if not values:
+        raise ConfigError(f"The secret '{name}' is empty.", hint="Put one value on a line into it.")
+    return values

@@ -1,0 +1,1 @@
+"""Database: models, engine, migrations and grants. Knows nothing of the rooms above."""

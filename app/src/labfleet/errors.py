@@ -1,0 +1,223 @@
+"""Errors that people see: what went wrong, a stable code, and what to do about it.
+
+Every expected failure is a `LabfleetError`. The web turns it into `application/problem+json`,
+the command line into one line and a hint. Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+
+class LabfleetError(Exception):
+    """An expected failure. Subclasses fix `code`, `status` and `title`; `hint` says what to do.
+
+    `extra` members go into the problem document as they are (for example `expected_offset`).
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    title: ClassVar[str] = "Something went wrong"
+    default_hint: ClassVar[str] = "Look into the service's journal; report it if it stays."
+
+    def __init__(self, detail: str = "", *, hint: str | None = None, **extra: Any) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.hint = self.default_hint if hint is None else hint
+        self.extra = extra
+
+    def problem(self) -> dict[str, Any]:
+        """The error as an RFC 9457 problem document."""
+        return {
+            "type": f"urn:labfleet:{self.code}",
+            "title": self.title,
+            "status": int(self.status),
+            "detail": self.detail,
+            "code": self.code,
+            "hint": self.hint,
+            **self.extra,
+        }
+
+
+class Invalid(LabfleetError):
+    """The request is understood and wrong; change it as `detail` says."""
+
+    code = "invalid"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "The request is not valid"
+    default_hint = "Correct what the detail names and send it again."
+
+
+class Malformed(LabfleetError):
+    """The request can't be read at all (no JSON, bad header)."""
+
+    code = "malformed"
+    status = HTTPStatus.BAD_REQUEST
+    title = "The request can't be read"
+    default_hint = "Send a well-formed request; the API's documentation is at /api/docs."
+
+
+class InvalidParameters(Invalid):
+    """Parameters don't fit the protocol's schema; `extra['errors']` lists path and message."""
+
+    code = "invalid_parameters"
+    title = "The parameters don't fit the protocol"
+    default_hint = "See the protocol's interface for its parameters."
+
+
+class InvalidInputs(Invalid):
+    """Inputs name a slot that the protocol lacks, or leave out one that it needs."""
+
+    code = "invalid_inputs"
+    title = "The inputs don't fit the protocol"
+    default_hint = "See the protocol's interface for its input slots."
+
+
+class Unauthorized(LabfleetError):
+    """Nobody known is asking: sign in, or send a token that is still good."""
+
+    code = "unauthorized"
+    status = HTTPStatus.UNAUTHORIZED
+    title = "Sign in first"
+    default_hint = "Send 'Authorization: Bearer <token>'; 'labfleet login' gets a token."
+
+
+class Forbidden(LabfleetError):
+    """Who is asking is known and may not do this; an admin may."""
+
+    code = "forbidden"
+    status = HTTPStatus.FORBIDDEN
+    title = "Not allowed"
+    default_hint = "Ask an admin of this Labfleet."
+
+
+class NotFound(LabfleetError):
+    """There is no such thing, or it isn't yours to see."""
+
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+    title = "Not found"
+    default_hint = "Check the name or id; you see only what is yours."
+
+
+class UnknownProtocol(NotFound):
+    """No protocol of this name."""
+
+    code = "unknown_protocol"
+    title = "Unknown protocol"
+    default_hint = "'labfleet protocols' lists the protocols."
+
+
+class UnknownVersion(NotFound):
+    """The protocol has no such version."""
+
+    code = "unknown_version"
+    title = "Unknown version"
+    default_hint = "'labfleet protocols NAME' lists its versions; leave it out for the newest."
+
+
+class UnknownDataset(NotFound):
+    """No dataset of this id among those you may see."""
+
+    code = "unknown_dataset"
+    title = "Unknown dataset"
+    default_hint = "'labfleet datasets' lists yours; upload one first."
+
+
+class Conflict(LabfleetError):
+    """The request is fine, the state of things isn't; ask for the state and decide again."""
+
+    code = "conflict"
+    status = HTTPStatus.CONFLICT
+    title = "Not possible in this state"
+    default_hint = "Ask for the current state and decide again."
+
+
+class IdempotencyMismatch(Conflict):
+    """This Idempotency-Key was used for another request."""
+
+    code = "idempotency_mismatch"
+    title = "The Idempotency-Key was used for something else"
+    default_hint = "Use a new key for a new request."
+
+
+class UserExists(Conflict):
+    """A user of this name exists."""
+
+    code = "user_exists"
+    title = "The user exists"
+    default_hint = "Choose another name, or use --if-missing."
+
+
+class AlreadyClaimed(Conflict):
+    """Another process holds this attempt; drop the message."""
+
+    code = "already_claimed"
+    title = "The attempt is claimed"
+    default_hint = "Drop the message: another process runs this attempt."
+
+
+class AttemptSuperseded(Conflict):
+    """The attempt isn't the current one; nothing of it counts any more."""
+
+    code = "attempt_superseded"
+    title = "The attempt was superseded"
+    default_hint = "Stop the attempt and discard its results: a later attempt counts."
+
+
+class TaskFinal(Conflict):
+    """The task has reached its final state."""
+
+    code = "task_final"
+    title = "The task is finished"
+    default_hint = "A final state stays; submit a new job instead."
+
+
+class TaskCancelled(TaskFinal):
+    """The task was cancelled."""
+
+    code = "task_cancelled"
+    title = "The task was cancelled"
+    default_hint = "Stop the attempt; a cancelled task stays cancelled."
+
+
+class LogGap(Conflict):
+    """The log's offset lies beyond what the server has; send from `expected_offset`."""
+
+    code = "log_gap"
+    title = "The log has a gap"
+    default_hint = "Send the log again from expected_offset."
+
+
+class IllegalTransition(Conflict):
+    """The table of transitions has no entry for this state and event."""
+
+    code = "illegal_transition"
+    title = "The state doesn't allow this"
+
+
+class TooLarge(LabfleetError):
+    """The body is larger than the configured limit."""
+
+    code = "too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "Too large"
+    default_hint = "Send less, or ask an admin to raise the limit."
+
+
+class Unavailable(LabfleetError):
+    """A part that is needed doesn't answer now; the same request may work a little later."""
+
+    code = "unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Not available now"
+    default_hint = "Try again in a few seconds."
+
+
+class ConfigError(LabfleetError):
+    """The configuration is missing or wrong; the message names file, key and remedy."""
+
+    code = "config_error"
+    title = "The configuration is not valid"
+    default_hint = "Correct the file, then run 'labfleet config check'."

@@ -1,0 +1,1 @@
+"""Jobs: states, transitions, submission, attempts and their tokens."""

@@ -1,0 +1,61 @@
+"""Structured logs: one JSON object a line on standard error, with the ids that were bound.
+
+`configure` once per process; then `get_logger(__name__).info("job submitted", job=str(id))`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, cast
+
+import structlog
+from structlog.stdlib import BoundLogger
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+]
+
+
+def configure(level: str = "info") -> None:
+    """Send the records of structlog and of `logging` to standard error as JSON lines."""
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # httpx tells every request at INFO; that is noise beside our own events.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(name: str) -> BoundLogger:
+    """A logger that takes an event and key=value pairs."""
+    return cast(BoundLogger, structlog.stdlib.get_logger(name))
+
+
+def bind(**ids: str) -> None:
+    """Bind ids (job, task, request …) to every later record of this thread or context."""
+    structlog.contextvars.bind_contextvars(**ids)
+
+
+def unbind_all() -> None:
+    """Forget what was bound; call it where a request or a task begins."""
+    structlog.contextvars.clear_contextvars()
