@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from structlog.stdlib import BoundLogger
@@ -48,7 +48,7 @@ def configure(level: str = "info") -> None:
 
 def get_logger(name: str) -> BoundLogger:
     """A logger that takes an event and key=value pairs."""
-    return cast(BoundLogger, structlog.stdlib.get_logger(name))
+    return structlog.stdlib.get_logger(name)
 
 
 def bind(**ids: str) -> None:

@@ -1,7 +1,7 @@
 """Engine and sessions. A service function takes a session and never commits; its caller does:
 
-    with session_factory(engine)() as session, session.begin():
-        service.submit(session, …)
+with session_factory(engine)() as session, session.begin():
+    service.submit(session, …)
 """
 
 from __future__ import annotations

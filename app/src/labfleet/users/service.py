@@ -1,0 +1,153 @@
+"""Accounts and API tokens. Passwords are argon2id hashes; of a token only the SHA-256 is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from labfleet.db.models import Token, User
+from labfleet.errors import Invalid, NotFound, Unauthorized, UserExists
+
+TOKEN_PREFIX = "lf_"  # noqa: S105 - a prefix, not a secret
+MIN_PASSWORD = 12
+MAX_PASSWORD = 1024
+MAX_NAME = 100
+# Writing last_used_at at every request would make each read a write.
+USED_EVERY = timedelta(minutes=1)
+
+
+def add_user(session: Session, name: str, password: str, *, is_admin: bool = False) -> User:
+    """Make an account. Raises `UserExists`, or `Invalid` for a name or password that won't do."""
+    _check_name(name)
+    _check_password(password)
+    values = {"name": name, "password_hash": _hasher().hash(password), "is_admin": is_admin}
+    statement = insert(User).values(values).on_conflict_do_nothing(index_elements=[User.name])
+    user = session.scalars(statement.returning(User)).one_or_none()
+    if user is None:
+        raise UserExists(f"There is a user '{name}' already.")
+    return user
+
+
+def list_users(session: Session) -> Sequence[User]:
+    """All accounts, by name."""
+    return session.scalars(select(User).order_by(User.name)).all()
+
+
+def get_user(session: Session, name: str) -> User:
+    """The account of this name; `NotFound` with a hint otherwise."""
+    user = session.scalars(select(User).where(User.name == name)).one_or_none()
+    if user is None:
+        raise NotFound(f"There is no user '{name}'.", hint="'labfleet user list' lists the users.")
+    return user
+
+
+def find_user(session: Session, user_id: uuid.UUID) -> User | None:
+    """The account with this id if it may still sign in (for a session cookie)."""
+    return session.scalars(select(User).where(User.id == user_id, User.disabled_at.is_(None))).one_or_none()
+
+
+def authenticate(session: Session, name: str, password: str) -> User:
+    """The user of this name and password; `Unauthorized` otherwise, after the same time for every reason."""
+    user = session.scalars(select(User).where(User.name == name)).one_or_none()
+    stored = user.password_hash if user else _decoy()
+    good = len(password) <= MAX_PASSWORD and _matches(stored, password)
+    if user is None or not good or user.disabled_at is not None:
+        raise Unauthorized("The name or the password is wrong.", hint="Check both and try again.")
+    if _hasher().check_needs_rehash(stored):
+        user.password_hash = _hasher().hash(password)
+    return user
+
+
+def issue_token(session: Session, user: User, name: str = "", *, days: float | None = None) -> str:
+    """A new token's plain text, which is shown once and never kept; it expires after `days`, if given."""
+    plain = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    expires = func.clock_timestamp() + timedelta(days=days) if days else None
+    session.add(Token(user_id=user.id, name=name, hash=_digest(plain), expires_at=expires))
+    session.flush()
+    return plain
+
+
+def resolve_token(session: Session, plain: str) -> User:
+    """The user whose token this is; `Unauthorized` if it is unknown, revoked, expired, or its user disabled.
+
+    The look-up is by the hash of a 256-bit random value, so its time tells nothing of use.
+    """
+    live = or_(Token.expires_at.is_(None), Token.expires_at > func.clock_timestamp())
+    statement = (
+        select(Token)
+        .join(Token.user)
+        .where(Token.hash == _digest(plain), Token.revoked_at.is_(None), live, User.disabled_at.is_(None))
+    )
+    token = session.scalars(statement).one_or_none()
+    if token is None:
+        raise Unauthorized(
+            "The token is unknown, expired or revoked.", hint="'labfleet login' gets a new one."
+        )
+    _touch(session, token)
+    return token.user
+
+
+def revoke_token(session: Session, user: User, name: str | None = None) -> int:
+    """Revoke the user's live tokens of this name (all for None); how many they were."""
+    statement = update(Token).where(Token.user_id == user.id, Token.revoked_at.is_(None))
+    if name is not None:
+        statement = statement.where(Token.name == name)
+    result = session.execute(statement.values(revoked_at=func.clock_timestamp()).returning(Token.id))
+    return len(result.all())
+
+
+def revoke_this_token(session: Session, plain: str) -> None:
+    """Revoke one token by its plain text (sign out); an unknown one is no error."""
+    session.execute(
+        update(Token).where(Token.hash == _digest(plain)).values(revoked_at=func.clock_timestamp())
+    )
+
+
+def _touch(session: Session, token: Token) -> None:
+    stale = or_(Token.last_used_at.is_(None), Token.last_used_at < func.clock_timestamp() - USED_EVERY)
+    session.execute(
+        update(Token).where(Token.id == token.id, stale).values(last_used_at=func.clock_timestamp()),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= MAX_NAME or name != name.strip() or not name.isprintable():
+        raise Invalid(f"A user's name has 1 to {MAX_NAME} printable characters, no space around them.")
+
+
+def _check_password(password: str) -> None:
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise Invalid(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
+
+
+def _matches(stored: str, password: str) -> bool:
+    try:
+        return _hasher().verify(stored, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def _digest(plain: str) -> str:
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    return PasswordHasher()
+
+
+@cache
+def _decoy() -> str:
+    # An unknown name costs as much time as a known one.
+    return _hasher().hash(secrets.token_urlsafe(16))
