@@ -1,0 +1,96 @@
+"""Judge a protocol: its manifest, its command, its sources. Nothing of it is run."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from labfleet.protocols.archive import DEFAULT_LIMITS, ArchiveError, Limits, extract
+from labfleet.protocols.command import fault_of_command
+from labfleet.protocols.interface import interface_of
+from labfleet.protocols.manifest import Manifest, read_manifest
+from labfleet.protocols.problems import MANIFEST, InvalidProtocol, Problem
+from labfleet.protocols.sources import check_source
+from labfleet.protocols.tree import Entry, entries_of
+from labfleet.protocols.yamlfile import MAX_BYTES, read_yaml
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. `manifest` is None where it could not be read."""
+
+    manifest: Manifest | None
+    problems: tuple[Problem, ...]
+    files: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the protocol can be used."""
+        return not self.problems and self.manifest is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the API and the CGI runner answer it."""
+        return {
+            "ok": self.ok,
+            "files": self.files,
+            "problems": [problem.as_dict() for problem in self.problems],
+            "interface": interface_of(self.manifest) if self.manifest else None,
+        }
+
+    def require(self) -> Manifest:
+        """The manifest of a protocol without faults; `InvalidProtocol` otherwise."""
+        if self.manifest is None or self.problems:
+            raise InvalidProtocol(self.problems)
+        return self.manifest
+
+
+def check_tree(directory: Path, limits: Limits = DEFAULT_LIMITS) -> Report:
+    """Check the protocol in `directory`. Faults are in the report; nothing is raised for them."""
+    try:
+        entries = entries_of(directory, limits)
+    except ArchiveError as error:
+        return Report(None, (Problem(".", None, error.code, error.detail, error.hint),))
+    files = {entry.path: entry for entry in entries}
+    manifest, problems = _manifest(files)
+    problems += [problem for entry in entries if (problem := check_source(entry))]
+    return Report(manifest, tuple(problems), len(files))
+
+
+def check_archive(source: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Report:
+    """Check a tar or tar.gz; `ArchiveError` when it can't even be unpacked safely.
+
+    A single directory around everything, as `tar -cf x.tar my-protocol` makes it, is looked through.
+    """
+    with tempfile.TemporaryDirectory(prefix="labfleet-check-") as name:
+        directory = Path(name)
+        extract(source, directory, limits)
+        return check_tree(inner(directory), limits)
+
+
+def inner(directory: Path) -> Path:
+    """`directory`, or the only directory in it where that one has the manifest."""
+    if (directory / MANIFEST).is_file():
+        return directory
+    children = list(directory.iterdir())
+    alone = len(children) == 1 and children[0].is_dir() and not children[0].is_symlink()
+    return children[0] if alone and (children[0] / MANIFEST).is_file() else directory
+
+
+def _manifest(files: dict[PurePosixPath, Entry]) -> tuple[Manifest | None, list[Problem]]:
+    entry = files.get(PurePosixPath(MANIFEST))
+    if entry is None or entry.mode == "120000":
+        hint = f"Put {MANIFEST} at the top of the protocol; see 'Writing a protocol'."
+        return None, [Problem(MANIFEST, None, "no_manifest", f"There is no file {MANIFEST}.", hint)]
+    with entry.place.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    try:
+        manifest = read_manifest(content)
+    except InvalidProtocol as error:
+        return None, list(error.problems)
+    fault = fault_of_command(manifest.command, files)
+    if fault is None:
+        return manifest, []
+    line = read_yaml(content).line(("command",))
+    return manifest, [Problem(MANIFEST, line, "command_missing", f"command: {fault[0]}", fault[1])]

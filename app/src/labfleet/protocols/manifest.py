@@ -1,0 +1,221 @@
+"""The manifest `protocol.yml`, as a strict model; docs/architecture.md shows one.
+
+Whatever is wrong comes as `InvalidProtocol` with file, line, field and remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from labfleet.protocols import schema
+from labfleet.protocols.problems import MANIFEST, InvalidProtocol, Problem
+from labfleet.protocols.yamlfile import Document, read_yaml
+
+NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+VERSION = r"^[0-9A-Za-z]([0-9A-Za-z_+-]|\.[0-9A-Za-z])*$"
+KEY = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
+SLOT = r"^[a-z][a-z0-9_]*$"
+PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+
+_SIZE = re.compile(r"^([1-9][0-9]{0,9})([KMGT]?)$")
+_SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_TIME = re.compile(r"^([1-9][0-9]{0,6})([smhd])$")
+_TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class OutputKind(StrEnum):
+    """How an output is shown."""
+
+    TABLE = "table"
+    PLOT = "plot"
+    NETWORK = "network"
+    ARRAY = "array"
+    TEXT = "text"
+
+
+def bytes_of(size: str) -> int:
+    """`512M` → 536870912; K, M, G, T are powers of 1024. `ValueError` says what is expected."""
+    match = _SIZE.fullmatch(size)
+    if not match:
+        raise ValueError("write a size as a number and K, M, G or T, for example 512M")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def seconds_of(time: str) -> int:
+    """`10m` → 600; units s, m, h, d. `ValueError` says what is expected."""
+    match = _TIME.fullmatch(time)
+    if not match:
+        raise ValueError("write a time as a number and s, m, h or d, for example 10m")
+    return int(match[1]) * _TIME_UNITS[match[2]]
+
+
+def _size(value: str) -> str:
+    bytes_of(value)
+    return value
+
+
+def _time(value: str) -> str:
+    seconds_of(value)
+    return value
+
+
+def _output_path(value: str) -> str:
+    path = PurePosixPath(value)
+    unusual = any(not char.isprintable() for char in value) or "\\" in value
+    if path.is_absolute() or ".." in path.parts or unusual or value != str(path) or value == ".":
+        raise ValueError("write a path inside the output directory, for example tables/result.csv")
+    return value
+
+
+def _argument(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("an argument can't contain a NUL character")
+    return value
+
+
+Name = Annotated[str, Field(pattern=NAME, max_length=64)]
+Slot = Annotated[str, Field(pattern=SLOT, max_length=64)]
+Title = Annotated[str, Field(min_length=1, max_length=200)]
+Description = Annotated[str, Field(max_length=20_000)]
+
+
+class Strict(BaseModel):
+    """No unknown fields, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class InputSlot(Strict):
+    """A place for a dataset. `formats` are file name endings, a hint for people."""
+
+    title: Title
+    description: Description = ""
+    formats: list[Annotated[str, Field(pattern=r"^[a-z0-9.]+$", max_length=16)]] = []
+    optional: bool = False
+
+
+class Output(Strict):
+    """A file that the protocol leaves in `LABFLEET_OUTPUTS`; without it the task fails, unless optional."""
+
+    path: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_output_path)]
+    kind: Annotated[OutputKind, Field(strict=False)]
+    title: Title
+    description: Description = ""
+    optional: bool = False
+
+
+class Needs(Strict):
+    """What one run needs; the server's limits are the most it gets."""
+
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+    memory: Annotated[str, AfterValidator(_size)] = "512M"
+    time: Annotated[str, AfterValidator(_time)] = "10m"
+    packages: list[Annotated[str, Field(pattern=PACKAGE, max_length=100)]] = []
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory in bytes."""
+        return bytes_of(self.memory)
+
+    @property
+    def wall_seconds(self) -> int:
+        """Time in seconds."""
+        return seconds_of(self.time)
+
+
+class Manifest(Strict):
+    """A protocol's manifest. `Manifest.model_validate(row.manifest)` reads one from the database."""
+
+    labfleet: Literal[1]
+    name: Name
+    version: Annotated[str, Field(pattern=VERSION, max_length=64)]
+    title: Title
+    description: Description = ""
+    key: Annotated[str, Field(pattern=KEY, max_length=100)]
+    command: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_argument)]],
+        Field(min_length=1, max_length=64),
+    ]
+    parameters: dict[str, Any] = Field(default_factory=schema.nothing)
+    inputs: Annotated[dict[Slot, InputSlot], Field(max_length=50)] = {}
+    outputs: Annotated[dict[Slot, Output], Field(max_length=200)] = {}
+    needs: Needs = Needs()
+
+    @model_validator(mode="after")
+    def _distinct_paths(self) -> Manifest:
+        paths = [output.path for output in self.outputs.values()]
+        for path in sorted({path for path in paths if paths.count(path) > 1}):
+            raise ValueError(f"two outputs have the path {path}; give each a path of its own")
+        if self.version.endswith(".lock"):
+            raise ValueError("the version becomes a git tag, so it can't end with .lock")
+        return self
+
+
+def read_manifest(content: bytes, file: str = MANIFEST) -> Manifest:
+    """The manifest in `content`; `InvalidProtocol` lists every problem that was found."""
+    document = read_yaml(content, file)
+    if not isinstance(document.value, dict):
+        problem = Problem(
+            file,
+            1,
+            "not_a_mapping",
+            "The manifest is no mapping.",
+            "Start with 'labfleet: 1', a field a line.",
+        )
+        raise InvalidProtocol([problem])
+    problems = [_schema_problem(document, file, fault) for fault in _schema_faults(document.value)]
+    try:
+        manifest = Manifest.model_validate(document.value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        raise InvalidProtocol(
+            [_problem(document, file, dict(fault)) for fault in faults] + problems
+        ) from None
+    if problems:
+        raise InvalidProtocol(problems)
+    return manifest
+
+
+def _schema_faults(value: dict[str, Any]) -> list[schema.Fault]:
+    parameters = value.get("parameters", {"type": "object"})
+    return schema.faults_of_schema(parameters) if isinstance(parameters, dict) else []
+
+
+def _schema_problem(document: Document, file: str, fault: schema.Fault) -> Problem:
+    path = ("parameters", *fault.path)
+    message = f"{_name(path)}: {fault.message}"
+    return Problem(file, document.line(path), "invalid_schema", message, schema.HINT)
+
+
+def _problem(document: Document, file: str, fault: dict[str, Any]) -> Problem:
+    path = tuple(part for part in fault["loc"] if part != "[key]")
+    message = fault["msg"].removeprefix("Value error, ")
+    code, hint = _HINTS.get(
+        fault["type"], ("invalid_field", "See 'Writing a protocol' in the documentation.")
+    )
+    hint = _FIELD_HINTS.get(path[-1] if path else "", hint) if code == "invalid_field" else hint
+    return Problem(file, document.line(path), code, f"{_name(path)}: {message}", hint)
+
+
+def _name(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path)) or "manifest"
+
+
+_HINTS = {
+    "missing": ("missing_field", "Add the field; it is required."),
+    "extra_forbidden": ("unknown_field", "Remove the field, or correct its spelling."),
+    "string_type": ("invalid_field", "Put the value into quotes, so that YAML reads it as text."),
+}
+_FIELD_HINTS: dict[str | int, str] = {
+    "labfleet": "Write 'labfleet: 1': the number of the manifest's format.",
+    "name": "Use small letters, digits and single hyphens, for example my-analysis.",
+    "version": 'Write a version in quotes, for example "1.0.0".',
+    "key": "Use dotted words of small letters, for example r or python.gpu.",
+    "command": "Write the command as a list, for example [python3, main.py].",
+    "kind": "Use one of: table, plot, network, array, text.",
+}

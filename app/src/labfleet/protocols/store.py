@@ -1,0 +1,241 @@
+"""Protocols in git: a bare repository each, a commit for each version, the version's name as its tag.
+
+A version never changes: an unchanged directory is found again, a changed one needs a new version.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is told where it's needed, by us
+
+from git import Git, GitCommandError, GitCommandNotFound
+
+from labfleet.errors import Conflict, LabfleetError, Unavailable, UnknownProtocol, UnknownVersion
+from labfleet.protocols.archive import CHUNK, DEFAULT_LIMITS, Limits
+from labfleet.protocols.check import check_tree
+from labfleet.protocols.manifest import NAME, VERSION, Manifest, read_manifest
+from labfleet.protocols.problems import MANIFEST
+from labfleet.protocols.tree import Entry, entries_of
+
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_NOBODY = "0" * 40
+_REF = "refs/tags/"
+
+# Git reads no configuration but this: neither a user's nor the machine's may change what is kept.
+_ENVIRONMENT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": "labfleet",
+    "GIT_AUTHOR_EMAIL": "labfleet@localhost",
+    "GIT_COMMITTER_NAME": "labfleet",
+    "GIT_COMMITTER_EMAIL": "labfleet@localhost",
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+    "GIT_CONFIG_KEY_1": "tar.umask",
+    "GIT_CONFIG_VALUE_1": "0022",
+}
+
+
+class VersionChanged(Conflict):
+    """The version is kept already, with other content."""
+
+    code = "version_changed"
+    title = "The version exists with other content"
+    default_hint = "Give the changed protocol a new version in protocol.yml."
+
+
+class StoreError(LabfleetError):
+    """A repository can't be read or written."""
+
+    code = "protocol_store_error"
+    title = "The protocols' repository can't be used"
+    default_hint = "Check that the protocols directory belongs to the user that runs this."
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version as the store has it. `created` tells whether this import made it."""
+
+    manifest: Manifest
+    commit: str
+    created: bool
+
+
+class ProtocolStore:
+    """The bare repositories below `directory`; safe for several processes at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def names(self) -> list[str]:
+        """The protocols that have a repository."""
+        return sorted(path.stem for path in self.directory.glob("*.git") if path.is_dir())
+
+    def import_tree(self, directory: Path, limits: Limits = DEFAULT_LIMITS) -> Version:
+        """Check `directory` and keep it as the version that its manifest names.
+
+        `InvalidProtocol` if it has faults, `VersionChanged` if the version is there with other content.
+        """
+        manifest = check_tree(directory, limits).require()
+        entries = entries_of(directory, limits)
+        with _told():
+            git = self._repository(manifest.name, create=True)
+            tree = _write_tree(git, entries)
+            known = _tags(git).get(manifest.version)
+            if known is None:
+                return self._commit(git, manifest, tree)
+        return self._same(git, manifest, tree, known)
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Version → commit of a protocol, newest first."""
+        with _told():
+            return _tags(self._repository(name))
+
+    def resolve(self, name: str, version: str | None = None) -> str:
+        """The commit of a version (name or commit) or of the newest; `UnknownProtocol`, `UnknownVersion`."""
+        versions = self.versions(name)
+        if version is None and versions:
+            return next(iter(versions.values()))
+        if version in versions.values():
+            return str(version)
+        if version not in versions:
+            raise UnknownVersion(f"The protocol '{name}' has no version '{version or 'at all'}'.")
+        return versions[version]
+
+    def manifest(self, name: str, commit: str) -> Manifest:
+        """The manifest of one commit."""
+        with _told():
+            text = self._at(name, commit).cat_file(
+                "blob", f"{commit}:{MANIFEST}", strip_newline_in_stdout=False
+            )
+        return read_manifest(str(text).encode())
+
+    def archive(self, name: str, commit: str) -> Iterator[bytes]:
+        """The files of one commit as a tar, chunk by chunk. Errors come before the first chunk."""
+        with _told():
+            git = self._at(name, commit)
+            git.rev_parse("--verify", "--quiet", f"{commit}^{{commit}}")
+            process: Any = git.archive("--format=tar", commit, as_process=True)
+        return _chunks(process)
+
+    def _at(self, name: str, commit: str) -> Git:
+        if not COMMIT.fullmatch(commit):
+            raise UnknownVersion(f"'{commit[:50]}' is no commit.")
+        return self._repository(name)
+
+    def _repository(self, name: str, *, create: bool = False) -> Git:
+        path = self.directory / f"{name}.git"
+        if not re.fullmatch(NAME, name) or not (path.is_dir() or create):
+            raise UnknownProtocol(f"There is no protocol '{name[:80]}'.")
+        if not (path / "HEAD").is_file():
+            _create(path)
+        git = Git(path)
+        git.update_environment(**_ENVIRONMENT, GIT_DIR=str(path))
+        return git
+
+    def _commit(self, git: Git, manifest: Manifest, tree: str) -> Version:
+        newest = next(iter(_tags(git).values()), None)
+        parent = ["-p", newest] if newest else []
+        commit = str(git.commit_tree(tree, *parent, "-m", f"{manifest.name} {manifest.version}"))
+        try:
+            # Succeeds for one process only, whoever else imports the same version now.
+            git.update_ref(f"{_REF}{manifest.version}", commit, _NOBODY)
+        except GitCommandError:
+            return self._same(git, manifest, tree, _tags(git)[manifest.version])
+        git.update_ref("refs/heads/main", commit)
+        return Version(manifest, commit, created=True)
+
+    def _same(self, git: Git, manifest: Manifest, tree: str, commit: str) -> Version:
+        if git.rev_parse(f"{commit}^{{tree}}") != tree:
+            raise VersionChanged(f"'{manifest.name}' {manifest.version} is kept already, with other content.")
+        return Version(manifest, commit, created=False)
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as name:
+        fresh = Path(name) / path.name
+        git = Git(name)
+        git.update_environment(**_ENVIRONMENT)
+        git.init("--bare", "--quiet", "--template=", "--initial-branch=main", str(fresh))
+        # What a protocol says of itself in .gitattributes must not change what a worker gets of it.
+        (fresh / "info").mkdir()
+        (fresh / "info" / "attributes").write_text("* -export-ignore -export-subst\n")
+        try:
+            fresh.rename(path)
+        except OSError:
+            if not (path / "HEAD").is_file():  # else another process was first
+                raise
+
+
+def _tags(git: Git) -> dict[str, str]:
+    """Version → commit, newest first. Same-second commits are told apart by their place in history."""
+    order = {commit: index for index, commit in enumerate(_history(git))}
+    listed = str(git.for_each_ref("--format=%(refname:strip=2) %(objectname)", _REF))
+    pairs = [line.split(" ") for line in listed.splitlines()]
+    tags = {version: commit for version, commit in pairs if re.fullmatch(VERSION, version)}
+    return dict(sorted(tags.items(), key=lambda item: order.get(item[1], -1)))
+
+
+def _history(git: Git) -> list[str]:
+    try:
+        return str(git.rev_list("--first-parent", "refs/heads/main")).split()
+    except GitCommandError:
+        return []  # no version yet
+
+
+def _write_tree(git: Git, entries: list[Entry]) -> str:
+    """Write the files' contents and their tree; gives the tree's id. No filter touches the bytes."""
+    lines = []
+    for entry in entries:
+        blob = git.hash_object("-w", "--no-filters", "--stdin", istream=_pipe(entry.content()))
+        lines.append(f"{entry.mode} {blob}\t{entry.path}")
+    with (
+        tempfile.TemporaryDirectory(prefix="labfleet-index-") as name,
+        git.custom_environment(GIT_INDEX_FILE=str(Path(name) / "index")),
+    ):
+        git.update_index("-z", "--index-info", istream=_pipe("\0".join([*lines, ""]).encode()))
+        return str(git.write_tree())
+
+
+def _pipe(content: bytes) -> Any:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - git reads from a real file; closed with its last reference
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _chunks(process: Any) -> Iterator[bytes]:
+    try:
+        while chunk := process.stdout.read(CHUNK):
+            yield chunk
+        process.wait()
+    finally:
+        process.stdout.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Git's own errors as ours: what failed, and what to do."""
+    try:
+        yield
+    except GitCommandNotFound:
+        raise Unavailable("git is not installed on this machine.", hint="Install the package git.") from None
+    except GitCommandError as error:
+        raise StoreError(f"git: {str(error.stderr).strip() or error}") from None
+    except PermissionError as error:
+        raise StoreError(f"{error.filename}: {error.strerror}.") from None
+
+
+__all__ = ["ProtocolStore", "StoreError", "Version", "VersionChanged"]
