@@ -272,7 +272,7 @@ class Artifact(Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
-    task_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    task_id: Mapped[uuid.UUID]
     attempt: Mapped[int]
     name: Mapped[str]
     output: Mapped[str | None]

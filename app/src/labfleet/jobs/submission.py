@@ -96,8 +96,8 @@ def _earlier(session: Session, owner: User, key: str | None, spec: Mapping[str, 
     found = session.execute(statement).one_or_none()
     if found is None:
         return None
-    job_id, earlier = found
-    if earlier != spec:
+    job_id: uuid.UUID = found.id
+    if found.spec != spec:
         raise IdempotencyMismatch(f"The Idempotency-Key '{key}' belongs to job {job_id}, another request.")
     return job_id
 
