@@ -7,6 +7,7 @@ environment variable such as `LABFLEET_DATABASE__HOST` goes before the file, for
 from __future__ import annotations
 
 import os
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -23,7 +24,6 @@ from labfleet.errors import ConfigError
 
 GIB = 1024**3
 MIB = 1024**2
-
 
 
 class Section(BaseModel):
@@ -47,6 +47,12 @@ class WebSection(Section):
     max_upload_bytes: int = Field(default=10 * GIB, gt=0)
     session_hours: float = Field(default=12, gt=0)
     page_size_max: int = Field(default=200, gt=0)
+    max_body_bytes: int = Field(default=MIB, gt=0)
+    login_attempts: int = Field(default=10, gt=0)
+    login_window_seconds: float = Field(default=300, gt=0)
+    probe_timeout_seconds: float = Field(default=3, gt=0)
+    # False for a development server: files are then sent by Python, and no proxy's headers are believed.
+    behind_nginx: bool = True
 
 
 class DatabaseSection(Section):
@@ -259,6 +265,27 @@ def queue_settings() -> QueueSettings:
 def worker_settings() -> WorkerSettings:
     """The worker tier's settings, read once per process."""
     return load(WorkerSettings)
+
+
+def check_file() -> str:
+    """Check the file as that of the tier whose section it has; the tier's name."""
+    path = config_path()
+    try:
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: {error}", hint=f"Make {path} readable, valid TOML.") from None
+    for section, settings in _TIERS.items():
+        if section in sections:
+            load(settings)
+            return section
+    raise ConfigError(f"{path}: no section of a tier; one of [{'], ['.join(_TIERS)}] is needed.")
+
+
+_TIERS: dict[str, type[TierSettings]] = {
+    "web": WebserverSettings,
+    "runner": QueueSettings,
+    "worker": WorkerSettings,
+}
 
 
 def forget() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 
 import click
 
 from labfleet.errors import LabfleetError
 
-# Modules by what they bring; one that needs an extra which this machine lacks brings nothing.
+# Each has a list COMMANDS, and imports what an extra brings only inside its commands.
 _ROOMS = ("labfleet.cli.user", "labfleet.cli.admin")
 
 
@@ -29,7 +29,7 @@ class Verbs(click.Group):
 
 def _load() -> dict[str, click.Command]:
     verbs: dict[str, click.Command] = {}
-    for room in _ROOMS:
+    for room in filter(importlib.util.find_spec, _ROOMS):
         module = importlib.import_module(room)
         verbs.update({command.name: command for command in module.COMMANDS})
     return verbs

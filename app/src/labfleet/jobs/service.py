@@ -105,8 +105,9 @@ def cancel_job(session: Session, viewer: User, job_id: uuid.UUID) -> Job:
     job = get_job(session, viewer, job_id)
     if State(job.state).final and job.state != State.CANCELLED:
         raise TaskFinal(f"Job {job.id} has ended: {job.state}.", hint="There is nothing to cancel.")
-    for task_id in sorted(task.id for task in job.tasks):
-        _cancel_task(session, transition.lock_task(session, task_id))
+    # All locks on tasks before the first on the job: that is the order everywhere.
+    for task in [transition.lock_task(session, task_id) for task_id in sorted(t.id for t in job.tasks)]:
+        _cancel_task(session, task)
     return get_job(session, viewer, job_id)
 
 

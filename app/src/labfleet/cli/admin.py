@@ -1,0 +1,206 @@
+"""The admin's verbs, to be run on the server: schema, users, tokens, configuration, processes.
+
+Each verb imports what it needs by itself, so that the command line starts quickly and works on
+machines that lack the web extra.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from labfleet import config
+from labfleet.errors import ConfigError, Invalid, UserExists
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+_OWNER = "labfleet_owner"
+
+
+def _engine(user: str | None = None, password: str | None = None) -> Engine:
+    from labfleet.db.engine import make_engine  # noqa: PLC0415
+
+    if password is None:
+        password = config.credential("database_password")
+    return make_engine(config.web_settings().database, password, user)
+
+
+@contextmanager
+def _transaction() -> Iterator[Session]:
+    from labfleet.db.engine import session_factory  # noqa: PLC0415
+
+    engine = _engine()
+    with session_factory(engine)() as session, session.begin():
+        yield session
+    engine.dispose()
+
+
+def _secret(path: str) -> str:
+    text = sys.stdin.read() if path == "-" else _read(Path(path))
+    return text.rstrip("\n")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} can't be read: {error.strerror}.", hint="Name a readable file, or -."
+        ) from None
+
+
+@click.group()
+def db() -> None:
+    """The database's schema."""
+
+
+@db.command("upgrade")
+@click.option("--user", default=_OWNER, show_default=True, help="The role that owns the tables.")
+@click.option(
+    "--password-file", metavar="PATH", help="Its password, - for standard input.  [default: credential]"
+)
+def db_upgrade(user: str, password_file: str | None) -> None:
+    """Migrate to this release's schema and grant rights. Prints 'upgraded' or 'unchanged'.
+
+    Without --password-file the password is the credential `owner_password`.
+    """
+    from labfleet.db.upgrade import upgrade  # noqa: PLC0415
+
+    password = _secret(password_file) if password_file else config.credential("owner_password")
+    done = upgrade(_engine(user, password))
+    click.echo("unchanged" if done.before == done.after else "upgraded", nl=False)
+    click.echo(f": {done.before or 'empty'} -> {done.after}; rights for {', '.join(done.roles) or 'nobody'}")
+
+
+@db.command("current")
+def db_current() -> None:
+    """Print the database's revision and the one that this release needs; exit 3 if they differ."""
+    from labfleet.db import upgrade  # noqa: PLC0415
+
+    with _engine().connect() as connection:
+        current = upgrade.current(connection)
+    click.echo(f"{current or 'empty'} (this release needs {upgrade.newest()})")
+    if current != upgrade.newest():
+        sys.exit(3)
+
+
+@click.group()
+def user() -> None:
+    """Accounts."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--admin", is_flag=True, help="May see everything.")
+@click.option("--password-file", metavar="PATH", help="Read the password from there, - for standard input.")
+@click.option("--if-missing", is_flag=True, help="An existing user is no error and stays as it is.")
+def user_add(name: str, admin: bool, password_file: str | None, if_missing: bool) -> None:
+    """Make the account NAME. Prints 'created' or, with --if-missing, 'exists'."""
+    from labfleet.users import service  # noqa: PLC0415
+
+    password = _secret(password_file) if password_file else _ask_password()
+    with _transaction() as session:
+        try:
+            service.add_user(session, name, password, is_admin=admin)
+            click.echo("created")
+        except UserExists:
+            if not if_missing:
+                raise
+            click.echo("exists")
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        raise Invalid("There is no terminal to ask for a password.", hint="Use --password-file PATH or -.")
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
+
+
+@user.command("list")
+def user_list() -> None:
+    """List the accounts: name, role, since when."""
+    from labfleet.users import service  # noqa: PLC0415
+
+    with _transaction() as session:
+        for row in service.list_users(session):
+            role = "disabled" if row.disabled_at else "admin" if row.is_admin else "user"
+            click.echo(f"{row.name}\t{role}\t{row.created_at:%Y-%m-%d %H:%M} UTC")
+
+
+@click.group()
+def token() -> None:
+    """API tokens of users."""
+
+
+@token.command("add")
+@click.argument("name", metavar="USER")
+@click.option("--name", "label", default="admin", show_default=True, help="What the token is for.")
+@click.option("--days", type=float, help="Expires after so many days.")
+def token_add(name: str, label: str, days: float | None) -> None:
+    """Make a token for USER and print it; it is shown only now."""
+    from labfleet.users import service  # noqa: PLC0415
+
+    with _transaction() as session:
+        plain = service.issue_token(session, service.get_user(session, name), label, days=days)
+    click.echo(plain)
+
+
+@token.command("revoke")
+@click.argument("name", metavar="USER")
+@click.option("--name", "label", help="Only tokens of this name.  [default: all]")
+def token_revoke(name: str, label: str | None) -> None:
+    """Revoke the tokens of USER; prints how many."""
+    from labfleet.users import service  # noqa: PLC0415
+
+    with _transaction() as session:
+        count = service.revoke_token(session, service.get_user(session, name), label)
+    click.echo(f"revoked: {count}")
+
+
+@click.group("config")
+def config_group() -> None:
+    """The configuration file."""
+
+
+@config_group.command("check")
+def config_check() -> None:
+    """Read the file that LABFLEET_CONFIG names; say what is wrong with it, or 'ok'."""
+    tier = config.check_file()
+    click.echo(f"ok: {config.config_path()} is a valid configuration of the {tier}")
+
+
+@click.command()
+def dispatcher() -> None:
+    """Carry the outbox to the queue tier (run by labfleet-dispatcher.service)."""
+    from labfleet.dispatch.process import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
+def publisher() -> None:
+    """Publish to the broker for the CGI runner (run by labfleet-publisher.service)."""
+    from labfleet.runner.publisher import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+def serve(host: str, port: int) -> None:
+    """Run the web application for development: one process that reloads what you edit."""
+    program = str(Path(sys.executable).with_name("gunicorn"))
+    arguments = ["--reload", "--threads", "4", "--worker-class", "gthread", "--bind", f"{host}:{port}"]
+    os.execv(program, [program, *arguments, "labfleet.web:create_app()"])  # noqa: S606
+
+
+COMMANDS: list[click.Command] = [db, user, token, config_group, dispatcher, publisher, serve]

@@ -1,0 +1,33 @@
+"""Sleep until the outbox has news: LISTEN on a connection of its own."""
+
+from __future__ import annotations
+
+import psycopg
+from sqlalchemy import URL
+
+CHANNEL = "labfleet_outbox"
+
+
+class Listener:
+    """A connection that listens; `psycopg.OperationalError` when the database is away."""
+
+    def __init__(self, url: URL, connect_timeout: int) -> None:
+        self._connection = psycopg.connect(
+            host=url.host,
+            port=url.port,
+            dbname=url.database,
+            user=url.username,
+            password=url.password,
+            connect_timeout=connect_timeout,
+            application_name="labfleet-dispatcher-listen",
+            autocommit=True,
+        )
+        self._connection.execute(f"LISTEN {CHANNEL}")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether news came within this time."""
+        return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
