@@ -10,7 +10,7 @@ import click
 from labfleet.errors import LabfleetError
 
 # Each has a list COMMANDS, and imports what an extra brings only inside its commands.
-_ROOMS = ("labfleet.cli.user", "labfleet.cli.admin")
+_ROOMS = ("labfleet.cli.user", "labfleet.cli.admin", "labfleet.cli.protocol_admin")
 
 
 class Verbs(click.Group):

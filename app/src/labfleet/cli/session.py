@@ -1,0 +1,49 @@
+"""`labfleet login`: get a token and keep it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import click
+
+from labfleet.cli.client import Client
+from labfleet.cli.credentials import Credentials, save
+from labfleet.errors import Invalid
+
+
+@click.command()
+@click.argument("url")
+@click.option("--user", prompt=True, help="Your user name.")
+@click.option(
+    "--password-file",
+    type=click.Path(allow_dash=True, dir_okay=False, path_type=str),
+    help="Read the password from this file, or from standard input with '-'. Without it you are asked.",
+)
+@click.option(
+    "--ca-file",
+    envvar="LABFLEET_CA_FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The CA that signed the server's certificate (PEM).",
+)
+def login(url: str, user: str, password_file: str | None, ca_file: Path | None) -> None:
+    """Sign in to the Labfleet at URL; later commands use it."""
+    trusted = str(ca_file.resolve()) if ca_file else None
+    with Client(url, ca_file=trusted) as client:
+        token = client.login(user, _password(password_file), f"labfleet on {platform.node() or 'unknown'}")
+        path = save(Credentials(client.url, token, trusted, user))
+    click.echo(f"Signed in to {client.url} as {user}; the token is kept in {path}.")
+
+
+def _password(file: str | None) -> str:
+    if file is None:
+        return str(click.prompt("Password", hide_input=True))
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"The password file {file} can't be read: {error}.", hint="Name a text file.") from None
+    password = text.splitlines()[0] if text else ""
+    if not password:
+        raise Invalid("The password is empty.", hint="Put the password on the first line of the file.")
+    return password
