@@ -1,16 +1,12 @@
-"""Logs of attempts: one file each, appended to at an offset, so that a repeated piece counts once."""
+"""Logs of attempts: one file each, written piece by piece while the attempt runs."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 from labfleet.datasets.store import DIRECTORY_MODE, StoreUnavailable, too_large
-from labfleet.errors import LogGap
 
 LOG_MODE = 0o640
 
@@ -30,21 +26,23 @@ class LogStore:
         """Where the log of this attempt lies."""
         return self.directory / f"{task}.{attempt}.log"
 
-    def append(self, task: UUID, attempt: int, offset: int, data: bytes) -> int:
-        """Write `data` at `offset` and return the log's size.
+    def write(self, task: UUID, attempt: int, position: int, data: bytes) -> None:
+        """Write `data` at `position`; `TooLarge` if the log would grow beyond the limit.
 
-        What is already there is not written again. `LogGap` (with `expected_offset`) if the piece
-        begins beyond the end, `TooLarge` if the log would grow beyond the limit.
+        Where a piece belongs is decided in the database (`labfleet.jobs.attempts`), whose row lock also
+        keeps two writers of one log apart.
         """
-        with self._locked(self.path(task, attempt)) as descriptor:
-            size = os.fstat(descriptor).st_size
-            if offset > size:
-                raise LogGap(f"The log has {size} bytes, the piece begins at {offset}.", expected_offset=size)
-            fresh = data[size - offset :]
-            if size + len(fresh) > self.limit:
-                raise too_large(self.limit)
-            _write_all(descriptor, fresh, size)
-            return size + len(fresh)
+        if position + len(data) > self.limit:
+            raise too_large(self.limit)
+        path = self.path(task, attempt)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOG_MODE)
+        except OSError as error:
+            raise StoreUnavailable(f"{path}: {error.strerror}.") from error
+        try:
+            _write_all(descriptor, data, position)
+        finally:
+            os.close(descriptor)
 
     def read(self, task: UUID, attempt: int, offset: int, length: int) -> tuple[bytes, int]:
         """At most `length` bytes from `offset` on, and the size of the whole log."""
@@ -62,26 +60,12 @@ class LogStore:
         data, size = self.read(task, attempt, max(0, size - length), length)
         return data.decode("utf-8", errors="replace"), size > len(data)
 
-    @contextmanager
-    def _locked(self, path: Path) -> Iterator[int]:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOG_MODE)
-        except OSError as error:
-            raise StoreUnavailable(f"{path}: {error.strerror}.") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
-
-def _write_all(descriptor: int, data: bytes, at: int) -> None:
-    """Write whole or not at all: after a full disk the log ends where it ended before."""
-    view, position = memoryview(data), at
+def _write_all(descriptor: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
     try:
         while view:
             written = os.pwrite(descriptor, view, position)
             view, position = view[written:], position + written
     except OSError as error:
-        os.ftruncate(descriptor, at)
         raise StoreUnavailable(f"{error.strerror}.") from error

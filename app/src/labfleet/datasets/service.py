@@ -1,0 +1,88 @@
+"""Datasets: a name and an owner for a file of the store.
+
+Every function takes a session and leaves the commit to its caller. What a viewer may not see is
+`UnknownDataset`. An admin sees everything.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from labfleet.datasets.names import check_name
+from labfleet.datasets.store import Blob
+from labfleet.db import models
+from labfleet.db.models import Dataset, User
+from labfleet.errors import Invalid, UnknownDataset
+
+OCTETS = "application/octet-stream"
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,60}")
+# What tools send when nobody thought of a type.
+_UNSPOKEN = frozenset({"", OCTETS, "application/x-www-form-urlencoded", "multipart/form-data"})
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of datasets, newest first; `next` goes into `after`, None at the end."""
+
+    items: Sequence[Dataset]
+    next: uuid.UUID | None
+
+
+def add_dataset(session: Session, owner: User, name: str, media_type: str, blob: Blob) -> Dataset:
+    """Give a received file a name and an owner. `BadName` if the name won't do."""
+    name = check_name(name)
+    values = {"sha256": blob.sha256, "size": blob.size}
+    session.execute(insert(models.Blob).values(values).on_conflict_do_nothing())
+    dataset = Dataset(owner_id=owner.id, name=name, media_type=media_type_for(name, media_type), **values)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get_dataset(session: Session, viewer: User, dataset_id: uuid.UUID) -> Dataset:
+    """The dataset; `UnknownDataset` if it isn't the viewer's."""
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None or not (viewer.is_admin or dataset.owner_id == viewer.id):
+        raise UnknownDataset(f"There is no dataset {dataset_id}.")
+    return dataset
+
+
+def list_datasets(session: Session, viewer: User, limit: int = 50, after: uuid.UUID | None = None) -> Page:
+    """The viewer's datasets (all for an admin), newest first, `limit` a page, following `after`."""
+    statement = select(Dataset)
+    if not viewer.is_admin:
+        statement = statement.where(Dataset.owner_id == viewer.id)
+    if after is not None:
+        mark = session.execute(
+            select(Dataset.created_at, Dataset.id).where(Dataset.id == after)
+        ).one_or_none()
+        if mark is None:
+            raise Invalid(f"'after' names no dataset: {after}.", hint="Use the value of 'next' as it came.")
+        statement = statement.where(tuple_(Dataset.created_at, Dataset.id) < mark)
+    statement = statement.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)
+    found = session.scalars(statement).all()
+    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+def slot_datasets(session: Session, inputs: Mapping[str, str]) -> dict[str, Dataset]:
+    """The datasets of a task's input slots."""
+    wanted = {slot: uuid.UUID(str(dataset)) for slot, dataset in inputs.items()}
+    found = session.scalars(select(Dataset).where(Dataset.id.in_(wanted.values()))).all()
+    known = {dataset.id: dataset for dataset in found}
+    return {slot: known[dataset_id] for slot, dataset_id in wanted.items()}
+
+
+def media_type_for(name: str, claimed: str) -> str:
+    """The type that the sender names, or one guessed from the name's ending."""
+    claimed = claimed.strip().lower()
+    if claimed not in _UNSPOKEN and _MEDIA_TYPE.fullmatch(claimed):
+        return claimed
+    return mimetypes.guess_type(name)[0] or OCTETS

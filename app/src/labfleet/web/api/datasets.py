@@ -1,0 +1,66 @@
+"""Datasets: upload, list, download."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Response, request
+
+from labfleet.datasets import service
+from labfleet.datasets.names import check_name
+from labfleet.web.api import schemas
+from labfleet.web.api.blueprints import user
+from labfleet.web.api.jobs import BYTES
+from labfleet.web.auth import current_user
+from labfleet.web.files import receive, send_blob
+from labfleet.web.services import services
+
+BODY = {"required": True, "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@user.post("/datasets")
+@user.doc(tags=["datasets"], operation_id="upload_dataset", extensions={"requestBody": BODY})
+@user.input(schemas.DatasetQuery, location="query")
+@user.output(schemas.Dataset, status_code=201)
+def upload(query_data: schemas.DatasetQuery) -> tuple[schemas.Dataset, int, dict[str, str]]:
+    """Upload a dataset
+
+    The body is the file. Its Content-Type becomes the dataset's; without one it is guessed from the name.
+    """
+    name = check_name(query_data.name)  # before the bytes travel
+    blob = receive(services().settings.web.max_upload_bytes)
+    with services().sessions.begin() as db:
+        dataset = service.add_dataset(db, current_user(), name, request.mimetype, blob)
+        answer = schemas.Dataset.model_validate(dataset)
+    return answer, 201, {"Location": f"/api/v1/datasets/{answer.id}"}
+
+
+@user.get("/datasets")
+@user.doc(tags=["datasets"], operation_id="list_datasets")
+@user.input(schemas.PageQuery, location="query")
+@user.output(schemas.Datasets)
+def list_datasets(query_data: schemas.PageQuery) -> schemas.Datasets:
+    """List your datasets"""
+    limit = min(query_data.limit, services().settings.web.page_size_max)
+    with services().sessions() as db:
+        page = service.list_datasets(db, current_user(), limit, query_data.after)
+        items = [schemas.Dataset.model_validate(row) for row in page.items]
+        return schemas.Datasets(items=items, next=page.next)
+
+
+@user.get("/datasets/<uuid:dataset>")
+@user.doc(tags=["datasets"], operation_id="show_dataset")
+@user.output(schemas.Dataset)
+def show_dataset(dataset: uuid.UUID) -> schemas.Dataset:
+    """Show a dataset"""
+    with services().sessions() as db:
+        return schemas.Dataset.model_validate(service.get_dataset(db, current_user(), dataset))
+
+
+@user.get("/datasets/<uuid:dataset>/content")
+@user.doc(tags=["datasets"], operation_id="download_dataset", responses=BYTES)
+def download_dataset(dataset: uuid.UUID) -> Response:
+    """Download a dataset"""
+    with services().sessions() as db:
+        found = service.get_dataset(db, current_user(), dataset)
+    return send_blob(found.sha256, found.name, found.media_type)

@@ -1,0 +1,81 @@
+"""Workers, sign-in, and how the service itself is."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from labfleet.errors import Invalid
+from labfleet.jobs import presence
+from labfleet.jobs.presence import Presence
+from labfleet.users import service as users
+from labfleet.web import probes
+from labfleet.web.api import schemas
+from labfleet.web.api.blueprints import anyone, user, workers
+from labfleet.web.auth import current_user, sign_in
+from labfleet.web.services import services
+
+TOKEN_DAYS = 365.0
+
+
+@anyone.post("/login")
+@anyone.doc(tags=["users"], operation_id="login")
+@anyone.input(schemas.Login)
+@anyone.output(schemas.TokenOut)
+def login(json_data: schemas.Login) -> schemas.TokenOut:
+    """Get a token for a name and password
+
+    It is good for a year, or until it is revoked.
+    """
+    found = sign_in(json_data.user, json_data.password)
+    with services().sessions.begin() as db:
+        return schemas.TokenOut(token=users.issue_token(db, found, json_data.name, days=TOKEN_DAYS))
+
+
+@user.get("/me")
+@user.doc(tags=["users"], operation_id="me")
+@user.output(schemas.Me)
+def me() -> schemas.Me:
+    """Who you are"""
+    return schemas.Me.model_validate(current_user())
+
+
+@user.get("/workers")
+@user.doc(tags=["workers"], operation_id="list_workers")
+@user.output(schemas.Workers)
+def list_workers() -> schemas.Workers:
+    """List the workers"""
+    with services().sessions() as db:
+        rows = presence.list_workers(db)
+        return schemas.Workers(items=[schemas.Worker.model_validate(row) for row in rows])
+
+
+@workers.put("/workers/<name>")
+@workers.doc(tags=["workers"], operation_id="report_worker")
+@workers.input(schemas.PresenceIn)
+@workers.output(schemas.Seen)
+def report(name: str, json_data: schemas.PresenceIn) -> schemas.Seen:
+    """Report a worker's presence"""
+    if json_data.free_slots > json_data.slots:
+        raise Invalid("A worker has no more free slots than slots.")
+    with services().sessions.begin() as db:
+        presence.report(db, name, Presence(**json_data.model_dump()))
+    return schemas.Seen(name=name)
+
+
+@anyone.get("/health")
+@anyone.doc(tags=["service"], operation_id="health")
+@anyone.output(schemas.Health)
+def health() -> schemas.Health:
+    """Whether the process is alive"""
+    return schemas.Health(status="ok", version=version("labfleet"))
+
+
+@anyone.get("/ready")
+@anyone.doc(tags=["service"], operation_id="ready", responses={503: "Some part does not answer"})
+@anyone.output(schemas.Ready)
+def ready() -> tuple[schemas.Ready, int, dict[str, str]]:
+    """Whether database, store and queue tier answer"""
+    checks = probes.checks()
+    good = all(checks.values())
+    headers = {} if good else {"Retry-After": "5"}
+    return schemas.Ready(ready=good, checks=checks), 200 if good else 503, headers

@@ -1,0 +1,119 @@
+"""Who is asking: tokens for programs, a signed cookie for people."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+from typing import NoReturn
+
+from apiflask import HTTPTokenAuth
+from flask import g, request, session
+
+from labfleet.db.models import User
+from labfleet.errors import Forbidden, Unauthorized
+from labfleet.jobs.tokens import verify_attempt, verify_worker
+from labfleet.users import service as users
+from labfleet.web.services import services
+
+MAX_TOKEN = 512
+_FIELD = re.compile(r"[!-~]{1,512}")
+
+user_auth = HTTPTokenAuth(name="user", description="A user's API token, `lf_…` (see POST /api/v1/login).")
+attempt_auth = HTTPTokenAuth(name="attempt", description="The token of one attempt, `la_…`.")
+worker_auth = HTTPTokenAuth(name="worker", description="A worker's own token, `lw_…`.")
+
+
+@user_auth.verify_token  # type: ignore[untyped-decorator]
+def _user(token: str) -> User:
+    with services().sessions.begin() as db:
+        g.user = users.resolve_token(db, _clean(token))
+    return current_user()
+
+
+@attempt_auth.verify_token  # type: ignore[untyped-decorator]
+def _attempt(token: str) -> bool:
+    arguments = request.view_args or {}
+    verify_attempt(_clean(token), arguments["task"], arguments["number"], services().signing_keys)
+    return True
+
+
+@worker_auth.verify_token  # type: ignore[untyped-decorator]
+def _worker(token: str) -> bool:
+    verify_worker(_clean(token), (request.view_args or {})["name"], services().worker_tokens)
+    return True
+
+
+def _clean(token: str) -> str:
+    if not token:
+        raise Unauthorized("The request has no 'Authorization: Bearer …' header.")
+    if not _FIELD.fullmatch(token):
+        raise Unauthorized("The token has characters that no token has.")
+    return token
+
+
+def current_user() -> User:
+    """The user of this request; only behind one of the checks of this module."""
+    user: User = g.user
+    return user
+
+
+def sign_in(name: str, password: str) -> User:
+    """The user of this name and password. Raises `Unauthorized`, or `TooManyRequests` after failures."""
+    limit, keys = services().logins, (f"from {request.remote_addr}", f"user {name}")
+    limit.check(*keys)
+    try:
+        with services().sessions.begin() as db:
+            return users.authenticate(db, name, password)
+    except Unauthorized:
+        limit.failed(*keys)
+        raise
+
+
+def begin_session(user: User) -> None:
+    """Make the browser's session the user's; what was in it before is forgotten."""
+    session.clear()
+    session.permanent = True
+    session["user"] = str(user.id)
+    session["proof"] = _proof(user)
+
+
+def session_user() -> User | None:
+    """The user whose session this is, if the account is still good and its password the same."""
+    if "user" not in session:
+        return None
+    with services().sessions() as db:
+        user = users.find_user(db, uuid.UUID(session["user"]))
+    if user is None or not hmac.compare_digest(_proof(user), str(session.get("proof"))):
+        session.clear()
+        return None
+    return user
+
+
+def csrf_token() -> str:
+    """The session's token that every form carries."""
+    token: str = session.setdefault("csrf", secrets.token_urlsafe(24))
+    return token
+
+
+def check_csrf() -> None:
+    """Refuse a form that this site did not make."""
+    given = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token", "")
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+        _foreign()
+    if not hmac.compare_digest(given.encode(), csrf_token().encode()):
+        _foreign()
+
+
+def _foreign() -> NoReturn:
+    raise Forbidden(
+        "The form was not made by this page, or it was open for too long.",
+        hint="Go back, reload the page and send the form again.",
+    )
+
+
+def _proof(user: User) -> str:
+    # Changes with the password, so that a new password ends all sessions.
+    return hashlib.sha256(f"{user.id}:{user.password_hash}".encode()).hexdigest()[:32]

@@ -1,0 +1,113 @@
+"""The OpenAPI 3.1 document: finished here, written to docs/api/openapi.json by `labfleet openapi`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from flask import json
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "An error after RFC 9457, with a stable `code` and a `hint` of what to do.",
+    "required": ["type", "title", "status", "detail", "code", "hint"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "hint": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+ERRORS = {
+    "400": "The request can't be read",
+    "401": "Sign in first",
+    "403": "Not allowed",
+    "404": "Not found",
+    "409": "Not possible in this state",
+    "413": "Too large",
+    "415": "Unsupported media type",
+    "422": "The request is not valid",
+    "429": "Too many attempts",
+    "503": "Not available now",
+}
+METHODS = frozenset({"get", "put", "post", "patch", "delete"})
+
+
+def finish(document: dict[str, Any] | str) -> dict[str, Any] | str:
+    """Complete what the framework generates: problems, header parameters, formats."""
+    if isinstance(document, str):
+        raise TypeError("the document is made as JSON, never as YAML")
+    document["components"].setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in METHODS:
+                _finish_operation(path, operation)
+    document.pop("servers", None)
+    return document
+
+
+def _finish_operation(path: str, operation: dict[str, Any]) -> None:
+    operation["parameters"] += operation.pop("x-labfleet-parameters", [])
+    for parameter in operation["parameters"]:
+        _finish_parameter(parameter)
+    expected = {"400", "503"}
+    if operation.get("security"):
+        expected |= {"401"}
+    if "{" in path:
+        expected |= {"404"}
+    if path.endswith("/login"):
+        expected |= {"401", "429"}
+    if operation.get("requestBody"):
+        expected |= {"404", "409", "413", "415", "422"}
+    if operation["parameters"]:
+        expected |= {"422"}
+    if path.endswith("/cancel") or "/attempts/" in path:
+        expected |= {"409"}
+    for status in sorted(expected - set(operation["responses"])):
+        operation["responses"][status] = _problem(ERRORS[status])
+    operation["responses"]["default"] = _problem("Any other error")
+
+
+def _finish_parameter(parameter: dict[str, Any]) -> None:
+    if parameter["in"] == "path" and parameter["name"] in {"job", "task", "artifact", "dataset"}:
+        parameter["schema"] = {"type": "string", "format": "uuid"}
+    elif parameter["name"] == "number":
+        parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def document() -> str:
+    """The document as text, made without any configuration."""
+    from labfleet.web.factory import bare_app  # noqa: PLC0415 - the factory uses this module
+
+    app = bare_app()
+    with app.app_context():
+        return json.dumps(app.spec, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the document to the file that is named, or to standard output."""
+    names = sys.argv[1:] if arguments is None else arguments
+    if names:
+        Path(names[0]).write_text(document(), encoding="utf-8")
+    else:
+        sys.stdout.write(document())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

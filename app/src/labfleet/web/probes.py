@@ -1,0 +1,66 @@
+"""Whether the parts that the webserver needs answer: database, store, queue tier."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from threading import Lock
+
+import httpx
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from labfleet.web.services import services
+
+# Anybody may ask, so the parts are asked at most this often.
+REMEMBER_SECONDS = 2.0
+
+
+class _Remembered:
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.at = float("-inf")
+        self.checks: dict[str, bool] = {}
+
+
+_remembered = _Remembered()
+
+
+def checks() -> dict[str, bool]:
+    """Part → whether it answers, at most two seconds old."""
+    with _remembered.lock:
+        if time.monotonic() - _remembered.at > REMEMBER_SECONDS:
+            _remembered.checks = {"database": _database(), "store": _store(), "queue": _queue()}
+            _remembered.at = time.monotonic()
+        return dict(_remembered.checks)
+
+
+def forget() -> None:
+    """Ask the parts anew at the next call."""
+    with _remembered.lock:
+        _remembered.at = float("-inf")
+
+
+def _database() -> bool:
+    try:
+        with services().sessions() as db:
+            return db.scalar(select(1)) == 1
+    except SQLAlchemyError:
+        return False
+
+
+def _store() -> bool:
+    return services().store.writable()
+
+
+def _queue() -> bool:
+    """Any answer but a server's error counts: the web process has no password for the queue tier."""
+    settings = services().settings
+    base, ca = settings.dispatcher.runner_url.rstrip("/"), settings.dispatcher.ca_file
+    url = base if base.endswith("/runner/v1") else f"{base}/runner/v1"
+    try:
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        answer = httpx.get(f"{url}/health", verify=context, timeout=settings.web.probe_timeout_seconds)
+    except (httpx.HTTPError, OSError):
+        return False
+    return answer.status_code < 500

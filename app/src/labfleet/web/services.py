@@ -1,0 +1,62 @@
+"""What the views stand on: settings, database, store and keys, made once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet import config
+from labfleet.config import WebserverSettings
+from labfleet.datasets.logs import LogStore
+from labfleet.datasets.store import BlobStore
+from labfleet.db.engine import make_engine, session_factory
+from labfleet.jobs.tokens import worker_hashes
+from labfleet.protocols.store import ProtocolStore
+from labfleet.web.ratelimit import RateLimit
+
+EXTENSION = "labfleet"
+# A worker ends a log that reached the limit with a line of its own.
+LOG_SLACK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of the process. `signing_keys`: the first signs attempts' tokens, all verify them."""
+
+    settings: WebserverSettings
+    sessions: sessionmaker[Session]
+    store: BlobStore
+    logs: LogStore
+    protocols: ProtocolStore
+    signing_keys: Sequence[str]
+    worker_tokens: dict[str, list[str]]
+    logins: RateLimit
+
+
+def from_settings(settings: WebserverSettings) -> Services:
+    """Open the engine and prepare the store; `ConfigError` for a secret that is missing."""
+    engine = make_engine(settings.database, config.credential("database_password"))
+    store = BlobStore(settings.web.store)
+    logs = LogStore(settings.web.store, settings.limits.log_bytes + LOG_SLACK)
+    store.prepare()
+    logs.prepare()
+    store.sweep()
+    return Services(
+        settings=settings,
+        sessions=session_factory(engine),
+        store=store,
+        logs=logs,
+        protocols=ProtocolStore(settings.web.protocols),
+        signing_keys=config.credential_lines("signing_keys"),
+        worker_tokens=worker_hashes(config.credential("worker_tokens")),
+        logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
+    )
+
+
+def services() -> Services:
+    """The services of the running application."""
+    return cast(Services, current_app.extensions[EXTENSION])
