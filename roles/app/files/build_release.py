@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Build one release of the application on the controller: one tar that a node installs without a network.
+
+The tar holds our wheel, every locked dependency as a wheel for the node's Python and architecture,
+uv's own wheel, `requirements.txt` with a hash for each file, and the protocols that ship. Its name is
+the version and a digest of everything that goes into it, so an unchanged source is never built twice.
+Prints `{"name", "version", "archive", "built"}` as JSON. Run it with the controller's environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+# Raise it when the layout of the tar changes, so that nodes get a new release.
+LAYOUT = "1"
+KEPT_ARCHIVES = 8
+# Debian 12 has glibc 2.36; a wheel for an older one runs there too.
+GLIBC_MINORS = range(36, 4, -1)
+
+
+def main() -> int:
+    """Build the release that the arguments ask for, or say that it is there."""
+    options = arguments()
+    version = project_version(options.source)
+    name = f"{version}-{digest(options)[:12]}"
+    archive = options.cache / f"{name}.tar"
+    built = not archive.is_file()
+    if built and not options.dry_run:
+        build_once(options, name, archive)
+    print(json.dumps({"name": name, "version": version, "archive": str(archive), "built": built}))
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", type=Path, required=True, help="directory with pyproject.toml and uv.lock")
+    parser.add_argument("--cache", type=Path, required=True, help="directory that keeps built releases")
+    parser.add_argument("--uv", required=True, help="path of uv")
+    parser.add_argument("--python-version", required=True, help="of the node, for example 3.11")
+    parser.add_argument("--architecture", required=True, help="of the node, for example x86_64")
+    parser.add_argument("--extras", default="", help="extras of the package, with commas between")
+    parser.add_argument("--development", action="store_true", help="name it by its dependencies only")
+    parser.add_argument("--dry-run", action="store_true", help="tell the name, build nothing")
+    options = parser.parse_args()
+    options.source, options.cache = options.source.resolve(), options.cache.resolve()
+    return options
+
+
+def project_version(source: Path) -> str:
+    """The version in pyproject.toml."""
+    with (source / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
+
+
+def digest(options: argparse.Namespace) -> str:
+    """One hash of all that decides what the release holds."""
+    total = hashlib.sha256()
+    target = f"{options.python_version} {options.architecture} {extras(options)} {options.development}"
+    total.update(f"{LAYOUT} {target}\n".encode())
+    for path in ingredients(options):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{path.relative_to(options.source)} {content}\n".encode())
+    return total.hexdigest()
+
+
+def ingredients(options: argparse.Namespace) -> Iterator[Path]:
+    """The files that a release is made of. In development the code is read from the mounted tree."""
+    yield options.source / "pyproject.toml"
+    yield options.source / "uv.lock"
+    if options.development:
+        return
+    yield options.source / "README.md"
+    for room in ("src", "protocols"):
+        yield from sorted(path for path in (options.source / room).rglob("*") if wanted(path))
+
+
+def wanted(path: Path) -> bool:
+    """Whether a file belongs to the source, not to what tools leave beside it."""
+    litter = any(part.startswith(".") or part == "__pycache__" for part in path.parts[-3:])
+    return path.is_file() and not litter and path.suffix != ".pyc"
+
+
+def extras(options: argparse.Namespace) -> list[str]:
+    """The extras, sorted, so that their order does not make another release."""
+    return sorted({extra for extra in options.extras.split(",") if extra})
+
+
+def build_once(options: argparse.Namespace, name: str, archive: Path) -> None:
+    """Build under a lock: hosts of one play ask at the same time for the same release."""
+    options.cache.mkdir(parents=True, exist_ok=True)
+    with (options.cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.is_file():
+            with tempfile.TemporaryDirectory(dir=options.cache, prefix=".build-") as directory:
+                build(options, name, archive, Path(directory))
+            prune(options.cache)
+
+
+def build(options: argparse.Namespace, name: str, archive: Path, scratch: Path) -> None:
+    """Gather everything in a scratch directory, then put the tar in place in one step."""
+    content = scratch / "content"
+    wheels = content / "wheels"
+    wheels.mkdir(parents=True)
+    requirements = locked_requirements(options)
+    download(options, requirements, wheels, scratch)
+    ours = build_wheel(options, wheels)
+    own_line = f"labfleet[{','.join(extras(options))}]=={project_version(options.source)}"
+    hashed = hashlib.sha256(ours.read_bytes()).hexdigest()
+    # uv is the node's installer and no part of what it installs.
+    needed = [line for line in requirements if not line.startswith("uv==")]
+    lines = [*needed, f"{own_line} --hash=sha256:{hashed}", ""]
+    (content / "requirements.txt").write_text("\n".join(lines))
+    if (options.source / "protocols").is_dir():
+        litter = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+        shutil.copytree(options.source / "protocols", content / "protocols", ignore=litter)
+    partial = scratch / "release.tar"
+    with tarfile.open(partial, "w") as tar:
+        tar.add(content, arcname=name, filter=owned_by_root)
+    partial.replace(archive)
+
+
+def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Nobody's name of the controller goes to a node; everybody may read, root alone may write."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return member
+
+
+def locked_requirements(options: argparse.Namespace) -> list[str]:
+    """`name==version --hash=…` for each dependency of the extras that the node's Python needs, and for uv."""
+    exported = run(
+        [options.uv, "export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate"]
+        + [f"--extra={extra}" for extra in extras(options)],
+        options.source,
+    )
+    uv = run([options.uv, "export", "--frozen", "--only-group=controller", "--no-header", "--no-annotate"], options.source)
+    chosen = joined(exported) + [line for line in joined(uv) if line.startswith("uv==")]
+    environment = {
+        "python_version": options.python_version,
+        "python_full_version": f"{options.python_version}.0",
+        "platform_machine": options.architecture,
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    return [line for line in map(lambda line: applicable(line, environment), chosen) if line]
+
+
+def joined(text: str) -> list[str]:
+    """The logical lines of a requirements file."""
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def applicable(line: str, environment: dict[str, str]) -> str:
+    """The line without its marker, or nothing if the marker excludes the node."""
+    specification, *hashes = line.split(" --hash=")
+    requirement = Requirement(specification.strip())
+    if requirement.marker and not requirement.marker.evaluate(environment):
+        return ""
+    hashed = "".join(f" --hash={value.strip()}" for value in hashes)
+    return f"{requirement.name}{requirement.specifier}{hashed}"
+
+
+def download(options: argparse.Namespace, requirements: list[str], wheels: Path, scratch: Path) -> None:
+    """Fetch the wheels for the node; pip checks every hash."""
+    listing = scratch / "requirements.txt"
+    listing.write_text("\n".join(requirements) + "\n")
+    architecture = options.architecture
+    platforms = [f"manylinux_2_{minor}_{architecture}" for minor in GLIBC_MINORS]
+    platforms += [f"manylinux2014_{architecture}", f"linux_{architecture}"]
+    short = "cp" + options.python_version.replace(".", "")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--implementation=cp"]
+    command += [f"--python-version={options.python_version}", f"--abi={short}", "--abi=abi3", "--abi=none"]
+    command += [f"--platform={platform}" for platform in platforms]
+    run([*command, "--dest", str(wheels), "--requirement", str(listing)], options.source)
+
+
+def build_wheel(options: argparse.Namespace, wheels: Path) -> Path:
+    """Our own wheel, by the locked build backend of this environment."""
+    command = [options.uv, "build", "--wheel", "--no-build-isolation", "--python", sys.executable, "--quiet"]
+    run([*command, "--out-dir", str(wheels), str(options.source)], options.source)
+    return next(wheels.glob("labfleet-*.whl"))
+
+
+def prune(cache: Path) -> None:
+    """Keep the newest archives; older ones can be built again."""
+    archives = sorted(cache.glob("*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in archives[KEPT_ARCHIVES:]:
+        old.unlink()
+
+
+def run(command: list[str], directory: Path) -> str:
+    """Output of a command; what it complained about is printed when it fails."""
+    environment = {**os.environ, "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1"}
+    environment.pop("VIRTUAL_ENV", None)
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[:4])} … failed with exit code {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
