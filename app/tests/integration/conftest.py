@@ -1,0 +1,128 @@
+"""A real PostgreSQL: one database per process of pytest-xdist, migrated once, emptied before each test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.db.engine import engine_for, session_factory
+from labfleet.db.models import Base, Blob, Dataset, Protocol, ProtocolVersion, User
+from labfleet.db.upgrade import upgrade
+
+VARIABLE = "LABFLEET_TEST_DATABASE"
+MANIFEST: dict[str, Any] = {
+    "labfleet": 1,
+    "name": "echo",
+    "version": "1.0.0",
+    "title": "Echo",
+    "key": "python",
+    "command": ["python3", "main.py"],
+    "parameters": {
+        "type": "object",
+        "properties": {"text": {"type": "string", "default": "hello"}, "times": {"type": "integer"}},
+        "additionalProperties": False,
+    },
+    "inputs": {"data": {"title": "Data", "optional": True}},
+    "outputs": {"out": {"path": "out.txt", "kind": "text", "title": "Out"}},
+    "needs": {"cores": 1, "memory": "256M", "time": "1m"},
+}
+
+
+@pytest.fixture(scope="session")
+def database_url() -> Iterator[URL]:
+    """The URL of a new, migrated database, dropped at the end."""
+    server = os.environ.get(VARIABLE)
+    if not server:
+        pytest.fail(
+            f"{VARIABLE} is not set. Set it to a PostgreSQL URL of a role that may create databases, e.g. "
+            "postgresql://postgres:secret@127.0.0.1:5432/postgres.",
+            pytrace=False,
+        )
+    admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    name = f"labfleet_test_{secrets.token_hex(6)}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield admin.url.set(database=name)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def _migrated(database_url: URL) -> Iterator[Engine]:
+    engine = engine_for(database_url, pool_size=120)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(_migrated: Engine) -> Engine:
+    """An engine on an empty database."""
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with _migrated.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    return _migrated
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    """Makes sessions; commit with `with sessions.begin() as session`."""
+    return session_factory(engine)
+
+
+@pytest.fixture
+def make_user(sessions: sessionmaker[Session]) -> Callable[..., User]:
+    """`make_user(name, is_admin=False)`: an account without a password, so without its cost."""
+
+    def make(name: str = "ada", *, is_admin: bool = False) -> User:
+        user = User(name=name, password_hash="!", is_admin=is_admin)
+        with sessions.begin() as session:
+            session.add(user)
+        return user
+
+    return make
+
+
+@pytest.fixture
+def user(make_user: Callable[..., User]) -> User:
+    return make_user()
+
+
+@pytest.fixture
+def admin(make_user: Callable[..., User]) -> User:
+    return make_user("root", is_admin=True)
+
+
+@pytest.fixture
+def protocol(sessions: sessionmaker[Session]) -> ProtocolVersion:
+    """Version 1.0.0 of the protocol `echo`, as `MANIFEST` describes it."""
+    row = Protocol(name="echo", title="Echo")
+    version = ProtocolVersion(commit="a" * 40, version="1.0.0", manifest=MANIFEST)
+    row.versions.append(version)
+    with sessions.begin() as session:
+        session.add(row)
+    return version
+
+
+@pytest.fixture
+def make_dataset(sessions: sessionmaker[Session]) -> Callable[[User], uuid.UUID]:
+    """A dataset's row (its bytes don't matter to the database)."""
+
+    def make(owner: User) -> uuid.UUID:
+        sha = secrets.token_hex(32)
+        dataset = Dataset(owner_id=owner.id, name="data.csv", sha256=sha, size=3)
+        with sessions.begin() as session:
+            session.add(Blob(sha256=sha, size=3))
+            session.flush()
+            session.add(dataset)
+        return dataset.id
+
+    return make

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labfleet.jobs.states import FINAL, SENTENCES, TRANSITIONS, Event, State, job_state, successor
+
+LEGAL = {
+    ("queued", "unroutable"): "queued",
+    ("queued", "resent"): "queued",
+    ("queued", "claimed"): "running",
+    ("queued", "cancelled"): "cancelled",
+    ("running", "lease_lapsed"): "queued",
+    ("running", "handed_back"): "queued",
+    ("running", "retried"): "queued",
+    ("running", "cancel_requested"): "running",
+    ("running", "succeeded"): "success",
+    ("running", "failed"): "failed",
+    ("running", "inapplicable"): "inapplicable",
+    ("running", "cancelled"): "cancelled",
+}
+SINGLE_STATES = [state for state in State if state is not State.PARTIAL]
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
+def test_every_pair_of_state_and_event_goes_where_the_table_says(state: State, event: Event) -> None:
+    expected = str(state) if event is Event.DISPATCHED else LEGAL.get((state, event))
+    assert successor(state, event) == expected
+
+
+def test_a_task_begins_by_being_submitted_and_in_no_other_way() -> None:
+    assert [event for event in Event if successor(None, event)] == [Event.SUBMITTED]
+    assert successor(None, Event.SUBMITTED) is State.QUEUED
+
+
+@given(st.lists(st.sampled_from(Event), max_size=60))
+def test_no_sequence_of_events_leaves_a_final_state(events: list[Event]) -> None:
+    state = State.QUEUED
+    for event in events:
+        after = successor(state, event)
+        assert not state.final or after in {None, state}
+        state = after or state
+
+
+def test_every_state_can_be_reached_or_is_made_of_tasks() -> None:
+    assert set(TRANSITIONS.values()) == set(State)
+
+
+def test_every_state_has_a_sentence_for_people() -> None:
+    assert set(SENTENCES) == set(State)
+    assert len(FINAL) == 5
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        (["queued"], "queued"),
+        (["queued", "queued"], "queued"),
+        (["queued", "success"], "running"),
+        (["running", "failed"], "running"),
+        (["success", "success"], "success"),
+        (["success", "failed"], "partial"),
+        (["partial", "cancelled"], "partial"),
+        (["failed", "cancelled"], "failed"),
+        (["inapplicable", "cancelled"], "cancelled"),
+        (["inapplicable", "inapplicable"], "inapplicable"),
+    ],
+)
+def test_a_jobs_state_follows_from_its_tasks(tasks: list[str], expected: str) -> None:
+    assert job_state(State(task) for task in tasks) == expected
+
+
+@given(st.lists(st.sampled_from(SINGLE_STATES), min_size=1))
+def test_a_job_is_final_exactly_when_all_its_tasks_are(tasks: list[State]) -> None:
+    assert job_state(tasks).final == all(task.final for task in tasks)
