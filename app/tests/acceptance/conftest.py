@@ -1,0 +1,134 @@
+"""Fixtures of the acceptance tests: the deployed lab, its users, and its doors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from . import admin as admin_cli
+from . import lab as labs
+from .api import Api, connect
+from .waiting import wait_for
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+TEST_PROTOCOLS = ("behave", "hasty", "probe", "noop")
+PASSWORD = "a password only of tests, 4711"
+
+
+@pytest.fixture(scope="session")
+def lab() -> labs.Lab:
+    """The lab that `LABFLEET_INVENTORY` names."""
+    return labs.load(labs.inventory_path())
+
+
+@pytest.fixture(scope="session")
+def webserver(lab: labs.Lab) -> labs.Machine:
+    return lab.machine("webserver")
+
+
+@pytest.fixture(scope="session")
+def worker(lab: labs.Lab) -> labs.Machine:
+    return lab.machine("worker")
+
+
+@pytest.fixture(scope="session")
+def queue(lab: labs.Lab) -> labs.Machine:
+    return lab.machine("queue")
+
+
+@pytest.fixture(scope="session")
+def broker(lab: labs.Lab) -> labs.Machine:
+    return lab.machine("rabbitmq")
+
+
+@pytest.fixture(scope="session")
+def admin(lab: labs.Lab) -> Iterator[Api]:
+    """The admin account that site.yml made."""
+    api = Api.login(lab.url, lab.ca_file, "admin", lab.secret("admin_password"))
+    yield api
+    api.http.close()
+
+
+@pytest.fixture(scope="session")
+def user(lab: labs.Lab, webserver: labs.Machine) -> Iterator[Api]:
+    """A scientist, with the test protocols in the catalogue."""
+    admin_cli.add_user(webserver, "acceptance", PASSWORD)
+    admin_cli.import_protocols(webserver, *TEST_PROTOCOLS)
+    api = Api.login(lab.url, lab.ca_file, "acceptance", PASSWORD)
+    yield api
+    api.http.close()
+
+
+@pytest.fixture(scope="session")
+def other(lab: labs.Lab, webserver: labs.Machine) -> Iterator[Api]:
+    """Another scientist."""
+    admin_cli.add_user(webserver, "acceptance-other", PASSWORD)
+    api = Api.login(lab.url, lab.ca_file, "acceptance-other", PASSWORD)
+    yield api
+    api.http.close()
+
+
+@pytest.fixture(scope="session")
+def nobody(lab: labs.Lab) -> Iterator[Api]:
+    """Somebody without a token."""
+    with connect(lab.url, lab.ca_file) as http:
+        yield Api(http)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def deployed(nobody: Api, lab: labs.Lab) -> None:
+    """Stop with one clear line when there is no lab to test."""
+    answer = nobody.http.get("/api/v1/ready")
+    assert answer.status_code == 200, f"{lab.url} is not ready: {answer.text}; run ./lab up"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of its own for the command line under test."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def cli(home: Path) -> Cli:
+    """The real `labfleet` command of this environment, run as a subprocess."""
+
+    def run(*arguments: str, stdin: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        plain = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        environment = {**plain, "HOME": str(home), "COLUMNS": "200"}
+        done = subprocess.run(
+            [str(labs.BIN / "labfleet"), *arguments],
+            input=stdin,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if code is not None:
+            assert done.returncode == code, f"{arguments} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def signed_in(cli: Cli, lab: labs.Lab, user: Api) -> Cli:
+    """The command line after `labfleet login`."""
+    arguments = ("--user", "acceptance", "--ca-file", str(lab.ca_file), "--password-file", "-")
+    cli("login", lab.url, *arguments, stdin=PASSWORD)
+    return cli
+
+
+@pytest.fixture
+def worker_stopped(lab: labs.Lab) -> Iterator[None]:
+    """No worker takes work while the test runs."""
+    for machine in lab.of("worker"):
+        machine.run("systemctl stop labfleet-worker")
+    yield
+    for machine in lab.of("worker"):
+        machine.run("systemctl start labfleet-worker")
+        wait_for(lambda m=machine: m.run("systemctl is-active labfleet-worker").strip() == "active", 20, "worker")
