@@ -26,7 +26,9 @@ def labfleet(machine: Machine, *arguments: str, stdin: bytes = b"") -> subproces
 
 def add_user(machine: Machine, name: str, password: str) -> None:
     """Make an account unless it is there."""
-    done = labfleet(machine, "user", "add", name, "--if-missing", "--password-file", "-", stdin=password.encode())
+    done = labfleet(
+        machine, "user", "add", name, "--if-missing", "--password-file", "-", stdin=password.encode()
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -35,7 +37,9 @@ def import_protocols(machine: Machine, *names: str) -> None:
     folder = "/tmp/labfleet-acceptance"
     untar = f"rm -rf {folder} && mkdir -m 0755 {folder} && tar -x -C {folder}"
     packed = _pack([PROTOCOLS / name for name in names])
-    done = subprocess.run(machine.ssh("sh", "-c", f"'{untar}'"), input=packed, capture_output=True, check=False)
+    done = subprocess.run(
+        machine.ssh("sh", "-c", f"'{untar}'"), input=packed, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     imported = labfleet(machine, "protocol", "import", *(f"{folder}/{name}" for name in names))
     assert imported.returncode == 0, imported.stderr.decode()
@@ -55,7 +59,9 @@ def versioned(folder: Path) -> dict[str, bytes]:
     """The protocol's files, its version naming its content: an edited test protocol is a new version."""
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
     mark = zlib.crc32(b"".join(files.values()))
-    files["protocol.yml"] = files["protocol.yml"].replace(b"version: 1.0.0", f'version: "1.0.{mark}"'.encode())
+    files["protocol.yml"] = files["protocol.yml"].replace(
+        b"version: 1.0.0", f'version: "1.0.{mark}"'.encode()
+    )
     return files
 
 

@@ -32,7 +32,9 @@ class Api:
     def login(cls, url: str, ca_file: Path, user: str, password: str) -> Api:
         """Sign in with a password; the token is kept in the client."""
         with connect(url, ca_file) as http:
-            answer = http.post("/api/v1/login", json={"user": user, "password": password, "name": "acceptance"})
+            answer = http.post(
+                "/api/v1/login", json={"user": user, "password": password, "name": "acceptance"}
+            )
         assert answer.status_code in {200, 201}, answer.text
         return cls(connect(url, ca_file, answer.json()["token"]))
 

@@ -131,4 +131,6 @@ def worker_stopped(lab: labs.Lab) -> Iterator[None]:
     yield
     for machine in lab.of("worker"):
         machine.run("systemctl start labfleet-worker")
-        wait_for(lambda m=machine: m.run("systemctl is-active labfleet-worker").strip() == "active", 20, "worker")
+        wait_for(
+            lambda m=machine: m.run("systemctl is-active labfleet-worker").strip() == "active", 20, "worker"
+        )

@@ -103,8 +103,17 @@ def load(inventory: Path) -> Lab:
 
 
 def _ansible_inventory(inventory: Path) -> str:
-    command = [str(BIN / "ansible-inventory"), "-i", str(inventory), "--playbook-dir", str(REPOSITORY), "--list"]
-    done = subprocess.run(command, cwd=REPOSITORY, env=ansible_environment(), capture_output=True, text=True, check=False)
+    command = [
+        str(BIN / "ansible-inventory"),
+        "-i",
+        str(inventory),
+        "--playbook-dir",
+        str(REPOSITORY),
+        "--list",
+    ]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=ansible_environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"the inventory {inventory} can't be read:\n{done.stderr}"
     return done.stdout
 
@@ -141,5 +150,9 @@ def inventory_path() -> Path:
 def ansible_environment(**more: str) -> dict[str, str]:
     """The environment in which the project's playbooks run from this interpreter's own environment."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    plain = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
+    plain = {
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+    }
     return {**os.environ, "PATH": path, **plain, **more}

@@ -30,7 +30,11 @@ def write(path: Path) -> object:
 
 
 def listing(path: str) -> object:
-    return sorted(os.listdir(path)) if Path(path).is_dir() else Path(path).read_bytes()[:40]
+    return (
+        sorted(entry.name for entry in Path(path).iterdir())
+        if Path(path).is_dir()
+        else Path(path).read_bytes()[:40]
+    )
 
 
 def ptrace_parent() -> object:
@@ -50,8 +54,7 @@ def unshare() -> object:
 def setuid_files() -> list[str]:
     found = []
     for folder in ("/usr/bin", "/usr/sbin", "/usr/lib"):
-        for name in os.listdir(folder):
-            path = Path(folder, name)
+        for path in Path(folder).iterdir():
             if path.is_file() and path.stat().st_mode & 0o6000:
                 found.append(str(path))
     return found
@@ -59,12 +62,18 @@ def setuid_files() -> list[str]:
 
 def capabilities() -> dict[str, str]:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("Cap", "NoNewPrivs", "Seccomp:"))}
+    return {
+        line.split(":")[0]: line.split()[1]
+        for line in lines
+        if line.startswith(("Cap", "NoNewPrivs", "Seccomp:"))
+    }
 
 
 def processes() -> dict[str, str]:
-    numbers = [name for name in os.listdir("/proc") if name.isdigit()]
-    return {name: Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode() for name in numbers}
+    numbers = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return {
+        name: Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode() for name in numbers
+    }
 
 
 folder = Path.cwd()
@@ -75,11 +84,15 @@ report = {
     "writes": {
         str(path): outcome(lambda p=path: write(p))
         for path in (
-            folder / "x", Path("/etc/x"), Path("/usr/bin/x"), Path("/x"),
-            Path(os.environ["LABFLEET_INPUTS"], "x"), Path(os.environ["LABFLEET_OUTPUTS"], "x"),
+            folder / "x",
+            Path("/etc/x"),
+            Path("/usr/bin/x"),
+            Path("/x"),
+            Path(os.environ["LABFLEET_INPUTS"], "x"),
+            Path(os.environ["LABFLEET_OUTPUTS"], "x"),
             Path(os.environ["TMPDIR"], "x"),
         )
-    },  # fmt: skip
+    },
     "processes": processes(),
     "environment": dict(os.environ),
     "ids": [os.getuid(), os.getgid(), os.getgroups()],
@@ -87,7 +100,9 @@ report = {
     "ptrace": outcome(ptrace_parent),
     "unshare": outcome(unshare),
     "setuid": setuid_files(),
-    "sockets": sorted(str(path) for path in Path("/run").rglob("*") if path.is_socket()) if Path("/run").is_dir() else [],
+    "sockets": sorted(str(path) for path in Path("/run").rglob("*") if path.is_socket())
+    if Path("/run").is_dir()
+    else [],
     "inputs": os.environ["LABFLEET_INPUTS"],
     "outputs": os.environ["LABFLEET_OUTPUTS"],
     "folder": str(folder),

@@ -1,0 +1,103 @@
+"""The pages in a real browser: sign in, and see a job with its plot."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from .api import Api
+from .conftest import PASSWORD
+from .lab import REPOSITORY, Lab
+from .waiting import wait_for
+from .webdriver import Browser, chromium
+
+PICTURES = REPOSITORY / ".lab" / "screenshots"
+
+
+def digest(lab: Lab) -> str:
+    """The SHA-256 of the lab authority's public key, as Chromium wants it."""
+    key = x509.load_pem_x509_certificate(lab.ca_file.read_bytes()).public_key()
+    content = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
+
+
+@pytest.fixture(scope="module")
+def browser(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("chromium"), digest(lab)) as window:
+        yield window
+
+
+@pytest.fixture(scope="module")
+def job(user: Api) -> str:
+    """A finished analysis with a plot."""
+    submitted = user.submit("differential-network", label="seen in a browser")
+    assert user.wait(submitted, seconds=180)["state"] == "success"
+    return str(submitted["id"])
+
+
+@pytest.fixture
+def signed_in(browser: Browser, lab: Lab) -> Browser:
+    browser.open(lab.url)
+    if browser.script("return !!document.querySelector('input[type=password]')"):
+        browser.type("input[name=user], input[name=username], input[name=name]", "acceptance")
+        browser.type("input[type=password]", PASSWORD)
+        browser.click("form button[type=submit], form button:not([type])")
+        wait_for(
+            lambda: not browser.script("return !!document.querySelector('input[type=password]')"),
+            10,
+            "sign-in",
+        )
+    return browser
+
+
+class TestPages:
+    def test_stranger_is_asked_to_sign_in(self, browser: Browser, lab: Lab, user: Api) -> None:
+        browser.call("DELETE", "cookie")
+        browser.open(f"{lab.url}/jobs")
+        assert browser.script("return !!document.querySelector('input[type=password]')")
+        browser.screenshot(PICTURES / "sign-in.png")
+
+    def test_wrong_password_is_said(self, browser: Browser, lab: Lab, user: Api) -> None:
+        browser.call("DELETE", "cookie")
+        browser.open(lab.url)
+        browser.type("input[name=user], input[name=username], input[name=name]", "acceptance")
+        browser.type("input[type=password]", "wrong password, surely")
+        browser.click("form button[type=submit], form button:not([type])")
+        assert browser.script("return !!document.querySelector('input[type=password]')")
+        assert "password" in browser.text.lower()
+
+    def test_job_shows_its_plot(self, signed_in: Browser, lab: Lab, job: str) -> None:
+        signed_in.open(f"{lab.url}/jobs/{job}")
+        assert "success" in signed_in.text.lower()
+        loaded = "return [...document.images].filter(i => i.complete && i.naturalWidth > 300).length"
+        wait_for(lambda: signed_in.script(loaded), 10, "the plot to be shown")
+        picture = signed_in.screenshot(PICTURES / "job.png")
+        assert len(picture) > 30_000
+        assert signed_in.complaints() == []
+
+    def test_list_leads_to_the_job(self, signed_in: Browser, lab: Lab, job: str) -> None:
+        signed_in.open(f"{lab.url}/jobs")
+        assert "seen in a browser" in signed_in.text
+        signed_in.screenshot(PICTURES / "jobs.png")
+        signed_in.click(f"a[href*='{job}']")
+        wait_for(lambda: job in signed_in.url, 10, "the job's page")
+        assert signed_in.complaints() == []
+
+    def test_progress_is_live(self, signed_in: Browser, lab: Lab, user: Api) -> None:
+        running = user.submit("acceptance-behave", {"action": "wait", "number": 8})
+        signed_in.open(f"{lab.url}/jobs/{running['id']}")
+        wait_for(lambda: "running" in signed_in.text.lower(), 15, "the page to say that it runs")
+        signed_in.screenshot(PICTURES / "running.png")
+        wait_for(lambda: "success" in signed_in.text.lower(), 30, "the page to say the end without a reload")
+
+    @pytest.mark.parametrize("page", ["", "workers", "protocols", "datasets"])
+    def test_pages_have_no_console_error(self, signed_in: Browser, lab: Lab, page: str) -> None:
+        signed_in.open(f"{lab.url}/{page}")
+        signed_in.screenshot(PICTURES / f"{page or 'first'}.png")
+        assert "not found" not in signed_in.text.lower()
+        assert signed_in.complaints() == []

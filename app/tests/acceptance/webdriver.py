@@ -1,0 +1,112 @@
+"""A real Chromium, driven by the W3C WebDriver protocol that Debian's chromedriver speaks."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from .broker import answers
+from .waiting import wait_for
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+
+class Browser:
+    """One window."""
+
+    def __init__(self, driver: httpx.Client, session: str) -> None:
+        self.driver = driver
+        self.session = session
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One command; its value."""
+        url = f"/session/{self.session}/{path}"
+        answer = self.driver.request(method, url, json=body if method == "POST" else None)
+        value = answer.json()["value"]
+        assert answer.status_code == 200, f"{path}: {value}"
+        return value
+
+    def open(self, url: str) -> None:
+        """Go there and wait until it is loaded."""
+        self.call("POST", "url", {"url": url})
+
+    @property
+    def url(self) -> str:
+        """Where the window is."""
+        return str(self.call("GET", "url"))
+
+    def find(self, css: str) -> str:
+        """The first element that matches."""
+        return str(self.call("POST", "element", {"using": "css selector", "value": css})[ELEMENT])
+
+    def type(self, css: str, text: str) -> None:
+        """Type into a field."""
+        self.call("POST", f"element/{self.find(css)}/value", {"text": text})
+
+    def click(self, css: str) -> None:
+        """Click, as a person would: the element has to be visible."""
+        self.call("POST", f"element/{self.find(css)}/click", {})
+
+    def script(self, code: str) -> Any:
+        """The value of a script's `return`."""
+        return self.call("POST", "execute/sync", {"script": code, "args": []})
+
+    @property
+    def text(self) -> str:
+        """What the page says."""
+        return str(self.script("return document.body.innerText"))
+
+    def screenshot(self, file: Path) -> bytes:
+        """A picture of the whole page, kept in `file`."""
+        height = self.script("return Math.min(4000, Math.max(900, document.documentElement.scrollHeight))")
+        self.call("POST", "window/rect", {"width": 1280, "height": height})
+        content = base64.b64decode(self.call("GET", "screenshot"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return content
+
+    def complaints(self) -> list[str]:
+        """What the console holds of errors."""
+        log = self.call("POST", "se/log", {"type": "browser"})
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+
+@contextmanager
+def chromium(profile: Path, ca_digest: str) -> Iterator[Browser]:
+    """A headless Chromium with a profile of its own that trusts the key of `ca_digest` beside the usual ones."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    driver = subprocess.Popen(
+        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: answers(port), 10, "chromedriver")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            answer = http.post("/session", json={"capabilities": {"alwaysMatch": wishes(profile, ca_digest)}})
+            assert answer.status_code == 200, answer.text
+            browser = Browser(http, answer.json()["value"]["sessionId"])
+            yield browser
+            http.delete(f"/session/{browser.session}")
+    finally:
+        driver.terminate()
+        driver.wait(10)
+
+
+def wishes(profile: Path, ca_digest: str) -> dict[str, Any]:
+    """What the browser should be."""
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,900"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags += [f"--user-data-dir={profile}", f"--ignore-certificate-errors-spki-list={ca_digest}"]
+    return {
+        "browserName": "chrome",
+        "goog:chromeOptions": {"args": flags},
+        "goog:loggingPrefs": {"browser": "ALL"},
+    }
