@@ -1,0 +1,178 @@
+"""The process `labfleet dispatcher` as systemd starts it, with a real database and real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, func, select, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.db.models import EventRow, OutboxRow
+
+Sessions = sessionmaker[Session]
+
+
+class QueueTier(ThreadingHTTPServer):
+    """Confirms what it gets, or answers 503 while `away`."""
+
+    away = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.got: list[dict[str, Any]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: QueueTier
+
+    def do_POST(self) -> None:
+        messages = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
+        if not self.server.away:
+            self.server.got += messages
+        results = [{"task": m["task"], "attempt": m["attempt"], "status": "confirmed"} for m in messages]
+        payload = json.dumps({"results": results}).encode()
+        self.send_response(503 if self.server.away else 200)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def queue() -> Iterator[QueueTier]:
+    server = QueueTier()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, database_url: URL, queue: QueueTier
+) -> Iterator[Callable[[], tuple[subprocess.Popen[str], socket.socket]]]:
+    """Start the process; it and the socket on which it speaks to systemd."""
+    credentials = {
+        "database_password": database_url.password or "",
+        "runner_password": "secret",
+        "signing_keys": "new\nold",
+    }
+    for name, value in credentials.items():
+        (tmp_path / name).write_text(f"{value}\n", encoding="utf-8")
+    (tmp_path / "webserver.toml").write_text(
+        f"""
+        [web]
+        public_url = "https://127.0.0.1"
+        [database]
+        host = "{database_url.host}"
+        port = {database_url.port}
+        name = "{database_url.database}"
+        [dispatcher]
+        database_user = "{database_url.username}"
+        runner_url = "http://127.0.0.1:{queue.server_port}"
+        backoff_max_seconds = 0.2
+        """,
+        encoding="utf-8",
+    )
+    environment = {
+        **os.environ,
+        "LABFLEET_CONFIG": str(tmp_path / "webserver.toml"),
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+    }
+    started: list[subprocess.Popen[str]] = []
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(environment["NOTIFY_SOCKET"])
+    systemd.settimeout(15)
+
+    def start() -> tuple[subprocess.Popen[str], socket.socket]:
+        command = [str(Path(sys.executable).with_name("labfleet")), "dispatcher"]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, systemd
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    systemd.close()
+
+
+def hear(systemd: socket.socket, what: bytes) -> None:
+    while what not in systemd.recv(1000):
+        pass
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> float:
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds, "waited in vain"
+        time.sleep(0.005)
+    return time.monotonic() - begin
+
+
+def end(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    _, log = process.communicate(timeout=15)
+    assert time.monotonic() - begin < 3
+    assert process.returncode == 0, log
+    return [json.loads(line) for line in log.splitlines()]
+
+
+def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
+    start: Callable[[], Any], queue: QueueTier, submit: Callable[[], uuid.UUID], sessions: Sessions
+) -> None:
+    early = submit()
+    process, systemd = start()
+    hear(systemd, b"READY=1")
+    wait_for(lambda: len(queue.got) == 1)
+    time.sleep(0.2)  # asleep by now: only the notification can wake it in time
+    late = submit()
+    assert wait_for(lambda: len(queue.got) == 2) < 1
+    hear(systemd, b"WATCHDOG=1")
+    log = end(process)
+    hear(systemd, b"STOPPING=1")
+    assert [message["task"] for message in queue.got] == [str(early), str(late)]
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+        dispatched = select(func.count()).where(EventRow.event == "dispatched")
+        assert session.scalar(dispatched) == 2
+    assert {line["event"] for line in log} == {"dispatcher starts", "batch sent", "dispatcher ends"}
+    assert "secret" not in json.dumps(log)
+
+
+def test_it_outlives_the_queue_tier_and_the_database(
+    start: Callable[[], Any], queue: QueueTier, submit: Callable[[], uuid.UUID], sessions: Sessions
+) -> None:
+    queue.away = True
+    process, systemd = start()
+    hear(systemd, b"READY=1")
+    first = submit()
+    time.sleep(0.5)
+    with sessions.begin() as session:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        session.execute(text(f"{cut} AND pid <> pg_backend_pid()"))
+    queue.away = False
+    second = submit()
+    wait_for(lambda: {m["task"] for m in queue.got} >= {str(first), str(second)})
+    log = end(process)
+    assert {"batch not sent", "database away, trying again"} <= {line["event"] for line in log}
