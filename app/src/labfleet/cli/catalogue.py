@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from labfleet.cli.client import Client
+from labfleet.cli.client import Client, at
 from labfleet.cli.download import fetch_dataset, safe_name
 from labfleet.cli.output import (
     json_option,
@@ -62,7 +62,7 @@ def _newest(item: dict[str, Any]) -> str:
 @with_client
 def show_protocol(client: Client, name: str, version: str | None, as_json: bool) -> None:
     """Show the parameters, inputs and outputs of protocol NAME."""
-    interface = client.get(f"protocols/{name}/interface", version=version)
+    interface = client.get(at("protocols", name, "interface"), version=version)
     if as_json:
         print_json(interface)
         return
@@ -173,7 +173,7 @@ def upload_dataset(client: Client, file: Path, name: str | None, as_json: bool) 
 @with_client
 def download_dataset(client: Client, dataset: str, output: Path | None) -> None:
     """Download DATASET (its id), checked by its SHA-256."""
-    found = client.get(f"datasets/{dataset}")
+    found = client.get(at("datasets", dataset))
     name = safe_name(found["name"]).name
     target = output / name if output and output.is_dir() else output or Path(name)
     click.echo(fetch_dataset(client, found, target))

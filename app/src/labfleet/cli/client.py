@@ -103,7 +103,7 @@ class Client:
 
     def log(self, task: str, offset: int = 0) -> bytes:
         """The bytes of a task's log from `offset`."""
-        return self.request("GET", f"tasks/{quote(task)}/log", params={"offset": offset}).content
+        return self.request("GET", at("tasks", task, "log"), params={"offset": offset}).content
 
     def upload(self, path: Path, name: str | None = None, tell: Progress = lambda _: None) -> dict[str, Any]:
         """Stream a file into a new dataset and compare SHA-256. `tell` gets bytes as they are sent."""
@@ -187,6 +187,11 @@ class _Stream:
         self._manager.__exit__(kind, error, trace)
         if isinstance(error, httpx.HTTPError):
             raise unreachable(self._url, error) from None
+
+
+def at(*parts: str) -> str:
+    """A path of the API; a part with slashes or dots in it can't lead elsewhere."""
+    return "/".join("%2E" * len(part) if part in {".", ".."} else quote(part, safe="") for part in parts)
 
 
 def checked_url(url: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from labfleet.cli.client import CHUNK, Client
+from labfleet.cli.client import CHUNK, Client, at
 from labfleet.cli.transfer import bar
 from labfleet.errors import Invalid, LabfleetError
 
@@ -23,14 +23,14 @@ class Damaged(LabfleetError):
 
 def fetch_job(client: Client, job: str, directory: Path) -> list[Path]:
     """The artifacts of a job below `directory`, a directory for each task where there are several."""
-    tasks = client.get(f"jobs/{job}")["tasks"]
+    tasks = client.get(at("jobs", job))["tasks"]
     paths = []
     for task in tasks:
         place = directory / task["id"] if len(tasks) > 1 else directory
-        for item in client.items(f"tasks/{task['id']}/artifacts"):
+        for item in client.items(at("tasks", task["id"], "artifacts")):
             target = place / safe_name(item["name"])
             paths.append(
-                fetch(client, f"artifacts/{item['id']}/content", target, item["sha256"], item["size"])
+                fetch(client, at("artifacts", item["id"], "content"), target, item["sha256"], item["size"])
             )
     return paths
 
@@ -77,5 +77,5 @@ def _sha256(path: Path) -> str:
 
 def fetch_dataset(client: Client, dataset: dict[str, Any], target: Path) -> Path:
     """Bring a dataset to `target`."""
-    url = f"datasets/{dataset['id']}/content"
+    url = at("datasets", dataset["id"], "content")
     return fetch(client, url, target, dataset["sha256"], dataset["size"])

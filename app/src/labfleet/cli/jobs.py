@@ -12,7 +12,7 @@ import click
 import yaml
 
 from labfleet.cli import watch as watching
-from labfleet.cli.client import Client
+from labfleet.cli.client import Client, at
 from labfleet.cli.download import fetch_job
 from labfleet.cli.output import (
     console,
@@ -69,7 +69,7 @@ def submit(  # noqa: PLR0917 - click gives one argument for each option
 ) -> None:
     """Submit a job that runs PROTOCOL."""
     body: dict[str, Any] = {"protocol": protocol}
-    interface = client.get(f"protocols/{protocol}/interface", version=version)
+    interface = client.get(at("protocols", protocol, "interface"), version=version)
     body["parameters"] = _parameters(assigned, file, interface["parameters"])
     body["inputs"] = dict(_input(client, item) for item in inputs)
     body |= {key: value for key, value in (("version", version), ("label", label)) if value is not None}
@@ -211,9 +211,9 @@ def _protocols(job: dict[str, Any]) -> str:
 @with_client
 def show(client: Client, job: str, as_json: bool) -> None:
     """Show JOB: its tasks, whose failure it was, its results."""
-    state = client.get(f"jobs/{job}")
+    state = client.get(at("jobs", job))
     for task in state["tasks"]:
-        task["artifacts"] = client.items(f"tasks/{task['id']}/artifacts")
+        task["artifacts"] = client.items(at("tasks", task["id"], "artifacts"))
     if as_json:
         print_json(state)
         return
@@ -252,7 +252,7 @@ def _show_task(task: dict[str, Any]) -> None:
 @with_client
 def cancel(client: Client, job: str, as_json: bool) -> None:
     """Cancel JOB. A running task is stopped; what is finished stays."""
-    state = client.post(f"jobs/{job}/cancel")
+    state = client.post(at("jobs", job, "cancel"))
     if as_json:
         print_json(state)
         return

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from labfleet.cli.client import Client, ServerProblem, Unreachable
+from labfleet.cli.client import Client, ServerProblem, Unreachable, at
 from labfleet.cli.output import STATE_STYLES, local_time
 
 FINAL = frozenset({"success", "failed", "partial", "inapplicable", "cancelled"})
@@ -65,16 +65,19 @@ class Watcher:
         return now if since is None else since
 
     def _look(self, job: str) -> tuple[dict[str, Any], bool]:
-        state: dict[str, Any] = self.client.get(f"jobs/{job}")
+        state: dict[str, Any] = self.client.get(at("jobs", job))
         news = False
         for task in state["tasks"]:
             news |= self._tell_events(task)
-            news |= self._tell_log(task)
+            while self._tell_log(task):
+                news = True
+                if task["state"] not in FINAL:
+                    break  # a long log comes in parts; progress may be told between them
             self.show_progress(task)
         return state, news
 
     def _tell_events(self, task: dict[str, Any]) -> bool:
-        events = self.client.items(f"tasks/{task['id']}/events")
+        events = self.client.items(at("tasks", task["id"], "events"))
         seen = self._seen.get(task["id"], 0)
         for event in events[seen:]:
             text = _sentence(event, task)
