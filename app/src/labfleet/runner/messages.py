@@ -46,9 +46,9 @@ def outgoing(verb: str, front_end: str, message: dict[str, Any]) -> Outgoing:
 
 
 def _wrap(task: str, attempt: int, body: Any, headers: dict[str, Any]) -> Message:
-    content_type, encoding, payload = dumps(body, serializer="json")
+    content_type, encoding, payload = dumps(body, serializer="json")  # type: ignore[no-untyped-call]
     name = f"{task}.{attempt}"
-    return Message(  # type: ignore[no-untyped-call]
+    return Message(
         payload,
         content_type=content_type,
         content_encoding=encoding,

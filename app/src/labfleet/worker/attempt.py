@@ -1,0 +1,129 @@
+"""The shepherd of one attempt: `python -m labfleet.worker.attempt DIRECTORY`, in a unit of its own.
+
+Fetches, runs the sandbox, reports while it runs, uploads what it left, says how it ended. The worker's
+service may end, restart or be updated meanwhile; the shepherd neither knows nor needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from labfleet.worker import sandbox, verdict
+from labfleet.worker.capture import Capture
+from labfleet.worker.client import Away, Client, Refused
+from labfleet.worker.execution import Ending, Execution
+from labfleet.worker.fetch import BadArchive, fetch_input, fetch_protocol
+from labfleet.worker.heartbeat import Heartbeat
+from labfleet.worker.outputs import BadOutput, collect, upload
+from labfleet.worker.patience import Patience
+from labfleet.worker.spec import FINISHED, Spec, load, take_token
+from labfleet.worker.watch import Exceeded, Watch
+
+log = logging.getLogger(__name__)
+Verdict = dict[str, Any]
+
+
+class Shepherd:
+    """Looks after one attempt from its fetching to its finish."""
+
+    def __init__(self, spec: Spec, token: str, directory: Path) -> None:
+        self.stop = threading.Event()
+        self._spec = spec
+        self._directory = directory
+        self._places = sandbox.Places(directory)
+        self._patience = Patience(spec.host.patience_seconds)
+        self._client = Client(spec.host.url, token, spec.host.ca_file)
+        self._heartbeat = Heartbeat(
+            Client(spec.host.url, token, spec.host.ca_file),
+            self._patience,
+            base=spec.base,
+            period_seconds=spec.heartbeat_seconds,
+            progress_file=self._places.progress,
+            log=self._places.log,
+            stop=self.stop,
+        )
+
+    def run(self) -> None:
+        """All of it. Returns when the server has taken the ending, or the attempt counts no more."""
+        self._heartbeat.start()
+        try:
+            self._finish(self._verdict())
+        except Refused as error:
+            log.warning("the server refuses this attempt: %s", error)
+        finally:
+            self._heartbeat.finish()
+        (self._directory / FINISHED).touch()
+
+    def _verdict(self) -> Verdict:
+        try:
+            self._prepare()
+            if self.stop.is_set():
+                return verdict.judge(Ending(None, stopped=True))
+            result = verdict.judge(self._execute())
+            self._flush_log()
+            return self._deliver(result) if result["outcome"] == "success" else result
+        except BadArchive as error:
+            return verdict.user_failure(str(error))
+        except (BadOutput, Exceeded) as error:
+            return verdict.user_failure(str(error), 0)
+        except OSError as error:
+            return verdict.system_failure(f"The worker failed: {error}.")
+
+    def _prepare(self) -> None:
+        spec, places = self._spec, self._places
+        places.create()
+        places.parameters.write_text(json.dumps(spec.parameters), encoding="utf-8")
+        fetch_protocol(self._client, self._patience, spec.base, places.protocol)
+        for item in spec.inputs:
+            fetch_input(self._client, self._patience, spec.base, item, places.inputs)
+
+    def _execute(self) -> Ending:
+        spec, places = self._spec, self._places
+        with Capture(places.log, spec.limits.log_bytes) as capture:
+            watch = Watch(spec.limits, places.outputs)
+            execution = Execution(watch, capture, self.stop, spec.host.grace_seconds)
+            return execution.run(lambda status_fd: sandbox.argv(spec, places, status_fd))
+
+    def _flush_log(self) -> None:
+        if not self._heartbeat.lost:
+            self._patience.call(lambda: self._heartbeat.send_log(self._client))
+
+    def _deliver(self, result: Verdict) -> Verdict:
+        """Check and upload the outputs; the lease is still being extended."""
+        places = self._places
+        Watch(self._spec.limits, places.outputs).disk()
+        for artifact in collect(self._spec.outputs, places.outputs):
+            if self.stop.is_set():
+                return verdict.judge(Ending(0, stopped=True))
+            upload(self._client, self._patience, self._spec.base, artifact)
+        return result
+
+    def _finish(self, result: Verdict) -> None:
+        if self._heartbeat.lost:
+            log.warning("the attempt counts no more: %s", self._heartbeat.lost)
+            return
+        log.info("finishing: %s", result)
+        self._patience.call(lambda: self._client.call("POST", f"{self._spec.base}/finish", result))
+
+
+def main(directory: Path) -> int:
+    """Shepherd the attempt in `directory`; SIGTERM stops it and hands it back."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    shepherd = Shepherd(load(directory), take_token(directory), directory)
+    signal.signal(signal.SIGTERM, lambda *_: shepherd.stop.set())
+    try:
+        shepherd.run()
+    except Away as error:
+        log.warning("the front end stayed away; the attempt's lease will lapse: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,113 @@
+"""HTTP to a front end, by the standard library: for the shepherd of each attempt an import of httpx
+would cost more time (150 ms) than all that it fetches.
+
+A `Client` belongs to one thread. Answers that refuse are `Refused`; everything that may be better a
+little later is `Away`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_SECONDS = 30
+CHUNK = 256 * 1024
+_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+Body = bytes | Iterable[bytes] | None
+
+
+class Away(Exception):
+    """The front end didn't answer, or said that it can't now. Try again a little later."""
+
+
+class Refused(Exception):
+    """The front end said no; `code` is the problem document's (for example `attempt_superseded`)."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(f"{status} {problem.get('code', '')}: {problem.get('detail', '')}")
+        self.status = status
+        self.code = str(problem.get("code", ""))
+        self.problem = problem
+
+
+class Client:
+    """Calls below `url` with a bearer token over one connection that is kept open."""
+
+    def __init__(self, url: str, token: str, ca_file: str | None = None) -> None:
+        parts = urlsplit(url)
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "labfleet-worker"}
+        self._connection = _connection(parts.scheme, parts.hostname or "", parts.port, ca_file)
+
+    def call(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send JSON, receive JSON."""
+        body = None if content is None else json.dumps(content).encode()
+        headers = {"Content-Type": "application/json"} if body else {}
+        with self._answer(method, path, body, headers) as answer:
+            value: dict[str, Any] = json.loads(answer.read() or b"{}")
+            return value
+
+    def send(
+        self, path: str, body: Body, length: int, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """PUT raw bytes of a known length, receive JSON."""
+        more = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
+        with self._answer("PUT", path, body, more | (headers or {})) as answer:
+            value: dict[str, Any] = json.loads(answer.read() or b"{}")
+            return value
+
+    def fetch(self, path: str) -> Iterator[bytes]:
+        """GET a body in chunks; `Away` when it breaks off."""
+        with self._answer("GET", path, None, {}) as answer:
+            while chunk := answer.read(CHUNK):
+                yield chunk
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        self._connection.close()
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: Body, headers: dict[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        try:
+            self._connection.request(method, self._prefix + path, body, self._headers | headers)
+            answer = self._connection.getresponse()
+            _judge(answer)
+            yield answer
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Away(f"{type(error).__name__}: {error}") from error
+        except BaseException:
+            # Whatever is left of this answer must not be taken for the next one's.
+            self.close()
+            raise
+
+
+def _connection(scheme: str, host: str, port: int | None, ca_file: str | None) -> http.client.HTTPConnection:
+    if scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    context = ssl.create_default_context(cafile=ca_file)
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+
+
+def _judge(answer: http.client.HTTPResponse) -> None:
+    if answer.status < 300:
+        return
+    body = answer.read(CHUNK)
+    if answer.status in _LATER:
+        raise Away(f"HTTP {answer.status}")
+    raise Refused(answer.status, _problem(body))
+
+
+def _problem(body: bytes) -> dict[str, Any]:
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}

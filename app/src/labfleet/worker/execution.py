@@ -1,0 +1,124 @@
+"""Run the sandbox: read what it prints, keep it within its limits, end it when that is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from labfleet.worker.capture import Capture
+from labfleet.worker.processes import command_of, send
+from labfleet.worker.watch import Exceeded, Watch
+
+PERIOD_SECONDS = 0.2
+CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the sandbox ended. `exit_code` is None when its command was never started; `exceeded` is the
+    limit that ended it; `stopped` says that it was ended because somebody asked for it."""
+
+    exit_code: int | None
+    last_words: str = ""
+    exceeded: str = ""
+    stopped: bool = False
+
+
+class Execution:
+    """One run of one sandbox."""
+
+    def __init__(self, watch: Watch, capture: Capture, stop: threading.Event, grace_seconds: float) -> None:
+        self._watch = watch
+        self._capture = capture
+        self._stop = stop
+        self._grace = grace_seconds
+        self._kill_at: float | None = None
+        self._exceeded = ""
+        self._stopped = False
+
+    def run(self, argv: Callable[[int], Sequence[str]]) -> Ending:
+        """Start `argv(status_fd)` and stay with it to its end. Nothing of it is left then."""
+        reader, writer = os.pipe()
+        with (
+            os.fdopen(reader, "rb") as status,
+            subprocess.Popen(
+                argv(writer),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(writer,),
+                start_new_session=True,
+            ) as process,
+        ):
+            os.close(writer)
+            try:
+                self._accompany(process)
+            finally:
+                process.kill()
+            exit_code = _reported_exit(status)
+        return Ending(exit_code, self._capture.last_words, self._exceeded, self._stopped)
+
+    def _accompany(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout and process.stderr  # noqa: S101  (for the type checker)
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ, False)
+            selector.register(process.stderr, selectors.EVENT_READ, True)
+            next_check = 0.0
+            while selector.get_map():
+                self._read(selector)
+                if time.monotonic() >= next_check:
+                    self._supervise(process)
+                    next_check = time.monotonic() + PERIOD_SECONDS
+        process.wait()
+
+    def _read(self, selector: selectors.BaseSelector) -> None:
+        for key, _ in selector.select(PERIOD_SECONDS):
+            stream = key.fileobj
+            piece = os.read(key.fd, CHUNK)
+            if piece:
+                self._capture.write(piece, is_error=key.data)
+            else:
+                selector.unregister(stream)
+
+    def _supervise(self, process: subprocess.Popen[bytes]) -> None:
+        if self._kill_at is not None:
+            if time.monotonic() >= self._kill_at:
+                process.kill()  # and with bubblewrap everything in the sandbox
+            return
+        if self._stop.is_set():
+            self._stopped = True
+            self._end(process, gentle=True)
+            return
+        try:
+            self._watch.check(process.pid)
+        except Exceeded as error:
+            self._exceeded = str(error)
+            self._capture.note(self._exceeded)
+            self._end(process, gentle=error.gentle)
+
+    def _end(self, process: subprocess.Popen[bytes], *, gentle: bool) -> None:
+        """SIGTERM to the attempt's own processes, SIGKILL after the grace; or at once."""
+        if gentle:
+            # Not to bubblewrap: it would die, and take them with it before they had heard of it.
+            send(command_of(process.pid), signal.SIGTERM)
+            self._kill_at = time.monotonic() + self._grace
+        else:
+            process.kill()
+            self._kill_at = time.monotonic()
+
+
+def _reported_exit(status: IO[bytes]) -> int | None:
+    """bubblewrap tells the exit code only if the command was really started."""
+    for line in status.read().splitlines():
+        report = json.loads(line)
+        if "exit-code" in report:
+            return int(report["exit-code"])
+    return None

@@ -1,0 +1,168 @@
+"""The command line of bubblewrap: what an attempt sees of the world.
+
+Nothing is there unless it stands here: no network, no other process, no environment, no file of the
+worker; read-only system directories, its protocol and its inputs; and a directory to write to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from labfleet.worker.spec import Limits, Spec
+
+BWRAP = "bwrap"
+ROOT = "/labfleet"
+PROTOCOL, INPUTS, OUTPUTS = f"{ROOT}/protocol", f"{ROOT}/inputs", f"{ROOT}/outputs"
+PARAMETERS, PROGRESS = f"{ROOT}/parameters.json", f"{ROOT}/progress"
+USER_ID = 1000
+SHARED_MEMORY_BYTES = 64 * 1024**2
+OPEN_FILES = 4096
+
+SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/python3",
+    "/etc/python3.11",
+    "/etc/python3.13",
+    "/etc/R",
+    "/var/cache/fontconfig",
+)
+"""What programs of /usr need of /etc: no account, no host name, no key."""
+LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
+IDENTITY = {
+    "passwd": f"scientist:x:{USER_ID}:{USER_ID}:scientist:/tmp:/bin/sh\n",
+    "group": f"scientist:x:{USER_ID}:\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "hosts": "127.0.0.1 localhost sandbox\n",
+}
+
+
+class Places:
+    """Where the parts of an attempt lie in its directory on the worker."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.protocol = directory / "protocol"
+        self.inputs = directory / "inputs"
+        self.outputs = directory / "outputs"
+        self.parameters = directory / "parameters.json"
+        self.progress = directory / "progress"
+        self.log = directory / "log"
+        self.identity = directory / "etc"
+
+    def create(self) -> None:
+        """Make the directories and the small files."""
+        for path in (self.protocol, self.inputs, self.outputs, self.identity):
+            path.mkdir(mode=0o700)
+        self.progress.touch(mode=0o600)
+        for name, text in IDENTITY.items():
+            (self.identity / name).write_text(text, encoding="utf-8")
+
+
+def argv(spec: Spec, places: Places, status_fd: int) -> list[str]:
+    """bubblewrap's whole command line; it reports the child's exit on `status_fd`."""
+    return [
+        BWRAP,
+        *_isolation(status_fd),
+        *_system(spec.host.readonly_paths),
+        *_attempt(places, spec.limits),
+        *_environment(spec),
+        "--",
+        *_rlimits(spec.limits),
+        *spec.command,
+    ]
+
+
+def _isolation(status_fd: int) -> list[str]:
+    return [
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+        "--cap-drop",
+        "ALL",
+        "--clearenv",
+        *("--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", "sandbox"),
+        *("--json-status-fd", str(status_fd)),
+    ]
+
+
+def _system(extra: Iterable[str]) -> list[str]:
+    words = ["--ro-bind", "/usr", "/usr"]
+    for link in filter(os.path.lexists, LINKS):
+        words += _link_or_bind(link)
+    for path in (*SYSTEM_FILES, *extra):
+        words += ["--ro-bind-try", path, path]
+    return words
+
+
+def _link_or_bind(path: str) -> list[str]:
+    if Path(path).is_symlink():
+        return ["--symlink", os.readlink(path), path]  # noqa: PTH115  (the text of the link)
+    return ["--ro-bind", path, path]
+
+
+def _attempt(places: Places, limits: Limits) -> list[str]:
+    words = ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--size", str(min(SHARED_MEMORY_BYTES, limits.memory_bytes)), "--tmpfs", "/dev/shm"]  # noqa: S108
+    words += ["--size", str(scratch_bytes(limits)), "--tmpfs", "/tmp"]  # noqa: S108
+    for name in IDENTITY:
+        words += ["--ro-bind", str(places.identity / name), f"/etc/{name}"]
+    for source, target in (
+        (places.protocol, PROTOCOL),
+        (places.inputs, INPUTS),
+        (places.parameters, PARAMETERS),
+    ):
+        words += ["--ro-bind", str(source), target]
+    words += ["--bind", str(places.outputs), OUTPUTS, "--bind", str(places.progress), PROGRESS]
+    # The root and /dev are tmpfs that the attempt would own, and could fill.
+    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", PROTOCOL]
+
+
+def scratch_bytes(limits: Limits) -> int:
+    """How much may lie in /tmp, which is memory: half of what the attempt may use."""
+    return limits.memory_bytes // 2
+
+
+def _environment(spec: Spec) -> list[str]:
+    cores = str(spec.cores)
+    values = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",  # noqa: S108  (the sandbox's own)
+        "TMPDIR": "/tmp",  # noqa: S108
+        "LANG": "C.UTF-8",
+        "USER": "scientist",
+        "OMP_NUM_THREADS": cores,
+        "OPENBLAS_NUM_THREADS": cores,
+        "LABFLEET_PARAMETERS": PARAMETERS,
+        "LABFLEET_INPUTS": INPUTS,
+        "LABFLEET_OUTPUTS": OUTPUTS,
+        "LABFLEET_PROGRESS": PROGRESS,
+    }
+    return [word for name, value in values.items() for word in ("--setenv", name, value)]
+
+
+def _rlimits(limits: Limits) -> list[str]:
+    """Set inside the sandbox: there the number of processes is counted for this attempt alone.
+
+    RLIMIT_DATA counts what a process really allocates (R and BLAS reserve far more address space than
+    they use), but no shared memory; RLIMIT_AS is a wide bound for that. The sum over all processes is
+    the unit's `MemoryMax=` and the watch's (`watch.py`).
+    """
+    bounds = {
+        "data": limits.memory_bytes,
+        "as": 4 * limits.memory_bytes + 2 * 1024**3,
+        "nproc": limits.processes,
+        "fsize": limits.output_bytes,
+        "nofile": OPEN_FILES,
+        "core": 0,
+    }
+    return ["/usr/bin/prlimit", *(f"--{name}={bound}" for name, bound in bounds.items()), "--"]

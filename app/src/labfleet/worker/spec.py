@@ -1,0 +1,133 @@
+"""What the worker process hands to an attempt's shepherd: one JSON file in the attempt's directory.
+
+No module that the shepherd imports may be slow to import: it is started for each attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SPEC, TOKEN, FINISHED = "attempt.json", "token", "finished"
+"""Files of an attempt's directory. `finished` is written when the server has taken the ending."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one attempt may use (the claim's `limits`)."""
+
+    wall_seconds: float
+    memory_bytes: int
+    log_bytes: int
+    output_bytes: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class Input:
+    """A dataset to fetch into a slot."""
+
+    slot: str
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that the protocol declares."""
+
+    name: str
+    path: str
+    kind: str
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the worker's configuration says: where to report, how patient to be, what to show the sandbox."""
+
+    url: str
+    ca_file: str | None
+    grace_seconds: float
+    patience_seconds: float
+    readonly_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One attempt: who it is, what to run, within which limits."""
+
+    task: str
+    number: int
+    host: Host
+    heartbeat_seconds: float
+    command: tuple[str, ...]
+    cores: int
+    parameters: dict[str, Any]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    limits: Limits
+
+    @property
+    def base(self) -> str:
+        """Path of the attempt API for this attempt."""
+        return attempt_path(self.task, self.number)
+
+    def save(self, directory: Path, token: str) -> None:
+        """Write the attempt's files; the token's is for its owner's eyes only."""
+        (directory / SPEC).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        descriptor = os.open(directory / TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(token)
+
+
+def attempt_path(task: str, number: int) -> str:
+    """Path of the attempt API."""
+    return f"/api/v1/attempts/{task}/{number}"
+
+
+def from_claim(task: str, number: int, claim: dict[str, Any], host: Host) -> Spec:
+    """The specification that the server's answer to a claim makes."""
+    protocol = claim["protocol"]
+    outputs = protocol["outputs"].items()
+    return Spec(
+        task=task,
+        number=number,
+        host=host,
+        heartbeat_seconds=claim["heartbeat_seconds"],
+        command=tuple(protocol["command"]),
+        cores=int(protocol["needs"].get("cores", 1)),
+        parameters=claim["parameters"],
+        inputs=tuple(Input(**item) for item in claim["inputs"]),
+        outputs=tuple(
+            Output(name, item["path"], item["kind"], item.get("optional", False)) for name, item in outputs
+        ),
+        limits=Limits(**claim["limits"]),
+    )
+
+
+def load(directory: Path) -> Spec:
+    """Read what `save` wrote."""
+    raw = json.loads((directory / SPEC).read_text(encoding="utf-8"))
+    return Spec(
+        **{
+            **raw,
+            "host": Host(**{**raw["host"], "readonly_paths": tuple(raw["host"]["readonly_paths"])}),
+            "command": tuple(raw["command"]),
+            "inputs": tuple(Input(**item) for item in raw["inputs"]),
+            "outputs": tuple(Output(**item) for item in raw["outputs"]),
+            "limits": Limits(**raw["limits"]),
+        }
+    )
+
+
+def take_token(directory: Path) -> str:
+    """Read the token and delete its file: from now on it is in this process's memory only."""
+    path = directory / TOKEN
+    token = path.read_text(encoding="utf-8")
+    path.unlink()
+    return token
