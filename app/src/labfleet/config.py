@@ -130,6 +130,8 @@ class WorkerSection(Section):
     slots: int = Field(default=1, gt=0)
     work_directory: Path = Path("/var/lib/labfleet-worker")
     presence_seconds: float = Field(default=10, gt=0)
+    grace_seconds: float = Field(default=10, ge=0)
+    patience_seconds: float = Field(default=900, gt=0)
     sandbox_readonly_paths: list[Path] = Field(default_factory=list)
 
 
@@ -274,17 +276,17 @@ def check_file() -> str:
         sections = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: {error}", hint=f"Make {path} readable, valid TOML.") from None
-    for section, settings in _TIERS.items():
+    for section, (tier, settings) in _TIERS.items():
         if section in sections:
             load(settings)
-            return section
+            return tier
     raise ConfigError(f"{path}: no section of a tier; one of [{'], ['.join(_TIERS)}] is needed.")
 
 
-_TIERS: dict[str, type[TierSettings]] = {
-    "web": WebserverSettings,
-    "runner": QueueSettings,
-    "worker": WorkerSettings,
+_TIERS: dict[str, tuple[str, type[TierSettings]]] = {
+    "web": ("webserver", WebserverSettings),
+    "runner": ("queue machine", QueueSettings),
+    "worker": ("worker", WorkerSettings),
 }
 
 
