@@ -11,16 +11,12 @@ from pathlib import Path
 from .lab import Machine
 
 PROTOCOLS = Path(__file__).parent / "protocols"
-LABFLEET = "/opt/labfleet/current/bin/labfleet"
-CREDENTIALS = "/etc/labfleet/credentials/webserver"
+ADMIN = "/usr/local/sbin/labfleet-admin"
 
 
 def labfleet(machine: Machine, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run an admin verb as the web service's user with its database password, nothing on a command line."""
-    unit = ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", "-p", "User=labfleet-web"]
-    credential = ["-p", f"LoadCredential=database_password:{CREDENTIALS}/database_password"]
-    config = ["--setenv=LABFLEET_CONFIG=/etc/labfleet/webserver.toml"]
-    command = machine.ssh(*unit, *credential, *config, LABFLEET, *arguments)
+    command = machine.ssh(ADMIN, *arguments)
     return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120)
 
 

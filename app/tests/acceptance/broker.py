@@ -47,11 +47,13 @@ def runner(lab: Lab, front_end: str | None = "web", password: str | None = None)
     name = private_address(lab.machine("queue"))
     auth = (front_end, password or lab.secret("front_end_password_web")) if front_end else None
     transport = Named(name, ssl.create_default_context(cafile=str(lab.ca_file)))
-    with forwarded(lab.machine("webserver"), name, 8443) as port:
-        with httpx.Client(
+    with (
+        forwarded(lab.machine("webserver"), name, 8443) as port,
+        httpx.Client(
             base_url=f"https://127.0.0.1:{port}", transport=transport, auth=auth, timeout=30
-        ) as client:
-            yield client
+        ) as client,
+    ):
+        yield client
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import testinfra
+from jinja2 import Template
 from testinfra.host import Host
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -75,8 +75,7 @@ class Lab:
     @property
     def secrets(self) -> Path:
         """The directory where the lab's secrets are kept."""
-        folder = self.inventory if self.inventory.is_dir() else self.inventory.parent
-        return folder / "secrets"
+        return _folder(self.inventory) / "secrets"
 
     def secret(self, name: str) -> str:
         """One secret's text, without the line end."""
@@ -125,20 +124,26 @@ def _members(listing: dict[str, Any], group: str) -> list[str]:
 
 
 def _machine(name: str, variables: dict[str, Any], groups: dict[str, list[str]]) -> Machine:
+    known = {"inventory_hostname": name, "inventory_dir": str(_folder(inventory_path())), **variables}
     return Machine(
         name=name,
-        address=str(variables.get("ansible_host", name)),
-        user=str(variables.get("ansible_user", "root")),
-        key=_resolved(str(variables.get("ansible_ssh_private_key_file", "")), variables),
+        address=_templated("{{ ansible_host | default(inventory_hostname) }}", known),
+        user=_templated("{{ ansible_user | default('root') }}", known),
+        key=_templated("{{ ansible_ssh_private_key_file }}", known),
         tiers=frozenset(tier for tier, members in groups.items() if name in members),
-        variables=variables,
+        variables=known,
     )
 
 
-def _resolved(text: str, variables: dict[str, Any]) -> str:
-    """`ansible-inventory` prints templates as they stand; a key's path names `inventory_dir` at most."""
-    folder = str(variables.get("inventory_dir", inventory_path().resolve()))
-    return re.sub(r"\{\{\s*inventory_dir\s*\}\}", folder, text)
+def _templated(text: str, variables: dict[str, Any]) -> str:
+    """`ansible-inventory` prints templates as they stand; ours name other variables and nothing else."""
+    while "{{" in text:
+        text = Template(text).render(variables)
+    return text
+
+
+def _folder(inventory: Path) -> Path:
+    return inventory if inventory.is_dir() else inventory.parent
 
 
 def inventory_path() -> Path:

@@ -80,7 +80,7 @@ class Browser:
 
 @contextmanager
 def chromium(profile: Path, ca_digest: str) -> Iterator[Browser]:
-    """A headless Chromium with a profile of its own that trusts the key of `ca_digest` beside the usual ones."""
+    """A headless Chromium with a profile of its own that also trusts the key of `ca_digest`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

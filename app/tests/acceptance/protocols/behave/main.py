@@ -77,7 +77,16 @@ def disk() -> None:
 
 
 actions = {
-    "write": write, "exit": leave, "print": megabytes, "omit": omit, "inapplicable": inapplicable, "wait": wait,
-    "tree": tree, "link": link, "outside": outside, "memory": memory, "disk": disk,
-}  # fmt: skip
+    "write": write,
+    "exit": leave,
+    "print": megabytes,
+    "omit": omit,
+    "inapplicable": inapplicable,
+    "wait": wait,
+    "tree": tree,
+    "link": link,
+    "outside": outside,
+    "memory": memory,
+    "disk": disk,
+}
 actions[parameters["action"]]()

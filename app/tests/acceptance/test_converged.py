@@ -1,0 +1,87 @@
+"""A deployed lab is what the playbooks say: nothing left to change, and nothing begun on a bad machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .lab import Lab
+from .playbook import Run, site
+
+
+class TestConverged:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def again(lab: Lab) -> Run:
+        return site(lab.inventory).good()
+
+    def test_second_run_changes_nothing(self, lab: Lab, again: Run) -> None:
+        assert again.changed.keys() >= lab.machines.keys()
+        assert set(again.changed.values()) == {0}, again.changes
+
+    def test_check_predicts_nothing(self, lab: Lab, again: Run) -> None:
+        predicted = site(lab.inventory, "--check", "--diff").good()
+        assert set(predicted.changed.values()) == {0}, predicted.changes
+
+    def test_no_fact_cache_is_written(self, again: Run) -> None:
+        assert (
+            "fact_caching = ansible.builtin.memory" in (Path(__file__).parents[3] / "ansible.cfg").read_text()
+        )
+
+
+def inventory_with(lab: Lab, folder: Path, **groups: object) -> Path:
+    """The lab's inventory with further groups, beside the same variables and secrets."""
+    source = lab.inventory if lab.inventory.is_dir() else lab.inventory.parent
+    for name in ("group_vars", "host_vars", "secrets"):
+        if (source / name).exists():
+            (folder / name).symlink_to(source / name)
+    hosts = yaml.safe_load((source / "hosts.yml").read_text())
+    (folder / "hosts.yml").write_text(yaml.safe_dump(hosts | groups))
+    return folder
+
+
+def stopped(run: Run, *words: str) -> None:
+    """The run ended before any change, with a message that has these words."""
+    assert run.code != 0, run.output[-3000:]
+    said = " ".join(run.output.split())
+    for word in words:
+        assert word in said, run.output[-4000:]
+    assert set(run.changed.values()) <= {0}, run.changes
+
+
+class TestPreflight:
+    def test_unknown_group(self, lab: Lab, tmp_path: Path) -> None:
+        machine = next(iter(lab.machines))
+        inventory = inventory_with(lab, tmp_path, webservers={"hosts": {machine: {}}})
+        stopped(site(inventory), "webservers", "webserver")
+
+    def test_tier_without_a_machine(self, lab: Lab, tmp_path: Path) -> None:
+        inventory = inventory_with(lab, tmp_path)
+        text = (inventory / "hosts.yml").read_text()
+        hosts = yaml.safe_load(text)
+        hosts["labfleet"]["children"]["database"] = {"hosts": {}}
+        (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        stopped(site(inventory), "database")
+
+    def test_too_little_memory(self, lab: Lab) -> None:
+        stopped(
+            site(lab.inventory, "-e", "common_minimum_memory_mb=99999999"),
+            "99999999",
+            "memory",
+            "Give it more",
+        )
+
+    def test_too_little_disk(self, lab: Lab) -> None:
+        stopped(
+            site(lab.inventory, "-e", "common_minimum_disk_mb=99999999"),
+            "99999999",
+            "disk",
+            "Free some space",
+        )
+
+    def test_unsupported_distribution(self, lab: Lab) -> None:
+        facts = '{"ansible_facts": {"distribution": "Slackware", "distribution_version": "15", '
+        facts += '"distribution_major_version": "15", "memtotal_mb": 4000}}'
+        stopped(site(lab.inventory, "-e", facts), "Slackware", "Debian 12 and 13")

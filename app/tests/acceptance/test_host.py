@@ -1,0 +1,286 @@
+"""Rows 18 and 19: exactly these sockets, units and modes on a host of these tiers, and no secret in sight."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .broker import private_address
+from .lab import REPOSITORY, Lab, Machine, inventory_path, load
+from .playbook import site
+
+LAB = load(inventory_path())
+every_machine = pytest.mark.parametrize("machine", LAB.machines.values(), ids=LAB.machines.keys())
+
+PUBLIC = {"0.0.0.0"}
+SSH = {("tcp", "0.0.0.0", 22), ("tcp", "[::]", 22)}
+
+
+def expected_sockets(machine: Machine) -> set[tuple[str, str, int]]:
+    """What a host of these tiers listens on: nginx in public, services on loopback and the private address."""
+    inside = {"127.0.0.1", private_address(machine)}
+    found = set(SSH)
+    if "webserver" in machine.tiers:
+        found |= {("tcp", address, port) for address in PUBLIC for port in (80, 443)}
+    if "queue" in machine.tiers:
+        found |= {("tcp", private_address(machine), 8443)}
+    if "database" in machine.tiers:
+        found |= {("tcp", address, 5432) for address in inside}
+    if "rabbitmq" in machine.tiers:
+        found |= {("tcp", address, port) for address in inside for port in (5672, 4369)}
+        found |= {("tcp", private_address(machine), 25672)}
+    return found
+
+
+def listening(machine: Machine) -> set[tuple[str, str, int]]:
+    """TCP and UDP sockets that wait for somebody."""
+    found = set()
+    for line in machine.run("ss -Hltun").splitlines():
+        fields = line.split()
+        address, _, port = fields[4].rpartition(":")
+        found.add((fields[0], address.partition("%")[0].replace("*", "[::]"), int(port)))
+    return found
+
+
+class TestSockets:
+    @every_machine
+    def test_exactly_these(self, machine: Machine) -> None:
+        assert listening(machine) == expected_sockets(machine)
+
+    @every_machine
+    def test_unix_sockets_of_ours(self, machine: Machine) -> None:
+        lines = machine.run("find /run -path '/run/labfleet*' -type s -printf '%m %u:%g %p\\n'").splitlines()
+        expected = set()
+        if "webserver" in machine.tiers:
+            expected |= {"660 root:www-data /run/labfleet-web/web.sock"}
+        if "queue" in machine.tiers:
+            expected |= {"660 root:www-data /run/labfleet-runner/fcgi.sock"}
+            expected |= {"660 labfleet-publisher:labfleet-runner /run/labfleet-publisher/publisher.sock"}
+        assert set(lines) == expected
+
+    def test_tiers_are_closed_to_the_outside(self, lab: Lab) -> None:
+        if len(lab.machines) > 1:
+            return
+        machine = lab.machine("database")
+        for port in (5432, 5672, 8443, 4369, 25672):
+            done = subprocess.run(
+                ["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{machine.address}/{port}"],
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode != 0, f"{port} answers from the controller"
+
+
+def patterns(lab: Lab) -> list[str]:
+    """Every secret value kept beside the inventory, and the forms in which it travels."""
+    found: set[str] = set()
+    for path in sorted(lab.secrets.rglob("*")):
+        if (
+            path.is_file()
+            and path.suffix not in {".crt", ".csr", ".pub", ".json"}
+            and "known_hosts" not in path.name
+        ):
+            found |= values(path.read_text())
+    found |= {
+        base64.b64encode(f"{name}:{value}".encode()).decode().rstrip("=")
+        for value in list(found)
+        for name in ("web", "labfleet_web")
+        if "/" not in value
+    }
+    assert len(found) >= 10, "the lab's secrets are not where they are looked for"
+    return sorted(found)
+
+
+def values(text: str) -> set[str]:
+    """The values in one file: a password is one line; of a private key every line of its body counts."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("-----")]
+    return {line.split(" salt=")[0] for line in lines if len(line) >= 16 or len(lines) == 1}
+
+
+PLACES = {
+    "journal": "journalctl --no-pager -o export -a",
+    "processes": "ps auxewww",
+    "environments": "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'",
+    "logs and homes": "find /var/log /root /home /tmp /var/tmp -xdev -type f ! -path '*/journal/*' -size -50M -print0 "
+    "| xargs -0 -r cat 2>/dev/null",
+    "readable files": "find /etc /opt /usr/local /var /run /srv -xdev -type f -perm -o=r -size -20M "
+    "! -path '/var/cache/*' ! -path '/var/lib/dpkg/*' ! -path '/var/lib/apt/*' -print0 | xargs -0 -r cat 2>/dev/null",
+    "units": "systemctl show '*' --property=Environment,ExecStart,SetCredential --no-pager",
+}
+
+
+class TestSecrets:
+    @every_machine
+    def test_nowhere_in_sight(self, lab: Lab, machine: Machine) -> None:
+        hits = {}
+        with_patterns = "\n".join(patterns(lab)).encode()
+        file = "/dev/shm/labfleet-acceptance-patterns"
+        store = subprocess.run(
+            machine.ssh("sh", "-c", f"'umask 077; cat > {file}'"), input=with_patterns, check=False
+        )
+        assert store.returncode == 0
+        try:
+            for place, command in PLACES.items():
+                lines = machine.run(f"({command}) | grep -aFf {file} | cut -c1-60 | head -5 || true")
+                hits |= {place: lines} if lines.strip() else {}
+        finally:
+            machine.run(f"rm -f {file}")
+        assert hits == {}
+
+    def test_not_in_what_ansible_prints(self, lab: Lab, tmp_path: Path) -> None:
+        output = site(lab.inventory, "-vvv", ANSIBLE_LOG_PATH=str(tmp_path / "log")).good().output
+        texts = {"run at -vvv": output, **self.kept_logs()}
+        found = [
+            (name, value[:4]) for name, text in texts.items() for value in patterns(lab) if value in text
+        ]
+        assert found == []
+
+    def kept_logs(self) -> dict[str, str]:
+        """The log of the first run, when there is one, and all that `./lab` keeps."""
+        given = [Path(os.environ["LABFLEET_ANSIBLE_LOG"])] if "LABFLEET_ANSIBLE_LOG" in os.environ else []
+        kept = [*given, *(REPOSITORY / ".lab" / "logs").rglob("*.log")]
+        return {str(path): path.read_text(errors="replace") for path in kept if path.is_file()}
+
+    def test_kept_for_the_owner_only(self, lab: Lab) -> None:
+        for path in lab.secrets.rglob("*"):
+            mode = path.stat().st_mode & 0o777
+            public = path.suffix in {".crt", ".csr", ".pub"} or "known_hosts" in path.name
+            assert mode & 0o077 == 0 or public, f"{path} has mode {mode:o}"
+
+    def test_git_does_not_see_them(self, lab: Lab) -> None:
+        done = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=all", str(lab.secrets)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == ""
+
+
+OWN_UNITS = {
+    "webserver": {"labfleet-web.service", "labfleet-web.socket", "labfleet-dispatcher.service"},
+    "queue": {"labfleet-runner.service", "labfleet-runner.socket", "labfleet-publisher.service"},
+    "worker": {"labfleet-worker.service"},
+}
+CREDENTIALS = {
+    "labfleet-web": {"database_password", "signing_keys", "session_key", "worker_tokens"},
+    "labfleet-dispatcher": {"database_password", "signing_keys", "runner_password"},
+    "labfleet-runner": {"front_ends"},
+    "labfleet-publisher": {"broker_password"},
+    "labfleet-worker": {"broker_password", "worker_token"},
+}
+MOST_EXPOSED = {
+    "labfleet-web": 2.0,
+    "labfleet-dispatcher": 2.0,
+    "labfleet-publisher": 2.0,
+    "labfleet-runner": 3.0,
+    "labfleet-worker": 5.0,
+}
+
+
+def services(machine: Machine) -> list[str]:
+    """Our services on a host of these tiers."""
+    units = {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
+    return sorted(unit.removesuffix(".service") for unit in units if unit.endswith(".service"))
+
+
+class TestUnits:
+    @every_machine
+    def test_exactly_these_are_installed_and_run(self, machine: Machine) -> None:
+        listing = machine.run("systemctl list-units --all --plain --no-legend 'labfleet*' --no-pager")
+        rows = [line.split()[:4] for line in listing.splitlines()]
+        own = {row[0]: row[2] for row in rows if not row[0].startswith("labfleet-attempt")}
+        expected = {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
+        assert own == dict.fromkeys(expected, "active")
+
+    @every_machine
+    def test_nothing_failed(self, machine: Machine) -> None:
+        assert machine.run("systemctl --failed --plain --no-legend --no-pager") == ""
+
+    @every_machine
+    def test_user_and_credentials(self, machine: Machine) -> None:
+        for service in services(machine):
+            text = machine.run(f"systemctl cat {service}.service")
+            assert re.findall(r"^User=(.+)$", text, re.MULTILINE) == [service]
+            loaded = re.findall(r"^LoadCredential=([a-z_]+):(\S+)$", text, re.MULTILINE)
+            assert {name for name, _ in loaded} == CREDENTIALS[service], service
+            assert all(path.startswith("/etc/labfleet/credentials/") for _, path in loaded)
+            assert not re.search(r"^(SetCredential|PassEnvironment|EnvironmentFile)=", text, re.MULTILINE)
+
+    @every_machine
+    def test_hardened(self, machine: Machine) -> None:
+        exposure = {}
+        for service in services(machine):
+            listing = machine.run(f"systemd-analyze security --no-pager {service}.service || true")
+            exposure[service] = float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", listing)[0])
+        too_open = {name: level for name, level in exposure.items() if level > MOST_EXPOSED[name]}
+        assert too_open == {}, exposure
+
+    @every_machine
+    def test_code_belongs_to_another_user(self, machine: Machine) -> None:
+        if not services(machine):
+            return
+        strange = machine.run("find /opt/labfleet ! -user root -o -perm /022 ! -type l | head -5")
+        assert strange == ""
+        assert "/opt/labfleet/releases/" in machine.run("readlink -f /opt/labfleet/current")
+
+
+SECRET_FILE = re.compile(r"^-rw------- root:root ")
+
+
+class TestModes:
+    @every_machine
+    def test_configuration(self, machine: Machine) -> None:
+        lines = machine.run("find /etc/labfleet -printf '%M %u:%g %p\\n'").splitlines()
+        for line in lines:
+            mode, owner, path = line.split(" ", 2)
+            assert owner == "root:root", line
+            assert mode[8] != "w" and mode[5] != "w", line
+            if "/credentials" in path or path.endswith(".key"):
+                assert mode in {"drwx------", "-rw-------"}, line
+        tomls = {Path(line.split()[2]).stem for line in lines if line.endswith(".toml")}
+        assert tomls == machine.tiers & {"webserver", "queue", "worker"}
+
+    @every_machine
+    def test_data_of_the_webserver(self, machine: Machine) -> None:
+        if "webserver" not in machine.tiers:
+            return
+        folders = "blobs tmp logs"
+        listing = machine.run(
+            f"cd /var/lib/labfleet && stat -c '%A %U:%G %n' . store protocols; cd store && stat -c '%A %U:%G %n' {folders}"
+        )
+        assert listing.splitlines() == [
+            "drwxr-xr-x root:root .",
+            "drwxr-x--- labfleet-web:labfleet-web store",
+            "drwxr-x--- labfleet-web:labfleet-web protocols",
+            *(f"drwxr-x--- labfleet-web:labfleet-web {name}" for name in folders.split()),
+        ]
+        open_files = machine.run(
+            "find /var/lib/labfleet/store /var/lib/labfleet/protocols -perm /007 | head -5"
+        )
+        assert open_files == ""
+
+    @every_machine
+    def test_attempts_of_the_worker(self, machine: Machine) -> None:
+        if "worker" not in machine.tiers:
+            return
+        mode = machine.run(
+            "stat -c '%a %U' /var/lib/labfleet-worker /var/lib/labfleet-worker/attempts"
+        ).splitlines()
+        assert mode == ["700 labfleet-worker", "700 labfleet-worker"]
+        assert machine.run("ls /var/lib/systemd/linger").split() == ["labfleet-worker"]
+
+    def test_broker_rights(self, broker: Machine) -> None:
+        listing = json.loads(broker.run("rabbitmqctl -q -p labfleet list_permissions --formatter json"))
+        rights = {row["user"]: (row["configure"], row["write"], row["read"]) for row in listing}
+        ours = r"^labfleet\..*"
+        assert rights == {"labfleet_publisher": (ours, ours, ours), "labfleet_worker": ("^$", "^$", ours)}
+        users = json.loads(broker.run("rabbitmqctl -q list_users --formatter json"))
+        assert "guest" not in {row["user"] for row in users}
