@@ -92,15 +92,19 @@ class BlobStore:
         """The blob's path below the root, as nginx is told it."""
         return self.path(sha256).relative_to(self.root).as_posix()
 
-    def open(self, sha256: str) -> BinaryIO:
-        """The blob for reading; `NotFound` if the store lacks it."""
-        try:
-            return self.path(sha256).open("rb")
-        except FileNotFoundError:
+    def existing(self, sha256: str) -> Path:
+        """The blob's path; `NotFound` if the store lacks it."""
+        path = self.path(sha256)
+        if not path.is_file():
             raise NotFound(
                 f"The content {sha256} is no longer in the store.",
                 hint="Tell an admin: the database knows a file that the store has lost.",
-            ) from None
+            )
+        return path
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The blob for reading; `NotFound` if the store lacks it."""
+        return self.existing(sha256).open("rb")
 
     def put(
         self, source: Readable, *, limit: int, length: int | None = None, sha256: str | None = None

@@ -46,9 +46,16 @@ def _worker(token: str) -> bool:
     return True
 
 
+def _unknown(status: int) -> NoReturn:
+    del status
+    raise Unauthorized("The request has no 'Authorization: Bearer …' header.")
+
+
+for _scheme in (user_auth, attempt_auth, worker_auth):
+    _scheme.error_handler(_unknown)
+
+
 def _clean(token: str) -> str:
-    if not token:
-        raise Unauthorized("The request has no 'Authorization: Bearer …' header.")
     if not _FIELD.fullmatch(token):
         raise Unauthorized("The token has characters that no token has.")
     return token
@@ -66,7 +73,7 @@ def sign_in(name: str, password: str) -> User:
     limit.check(*keys)
     try:
         with services().sessions.begin() as db:
-            return users.authenticate(db, name, password)
+            return users.authenticate(db, name.replace("\x00", "\ufffd"), password)
     except Unauthorized:
         limit.failed(*keys)
         raise

@@ -14,6 +14,10 @@ from labfleet.config import WebserverSettings
 from labfleet.log import configure
 from labfleet.web import guard, openapi, problems
 from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols
+from labfleet.web.pages import datasets as dataset_pages
+from labfleet.web.pages import docs, frame, session, submit, workers
+from labfleet.web.pages import jobs as job_pages
+from labfleet.web.request import LabfleetRequest
 from labfleet.web.services import EXTENSION, Services, from_settings
 
 DESCRIPTION = """Submit analyses, watch them, fetch their results.
@@ -22,6 +26,7 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hin
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
 VIEWS = (attempts, datasets, jobs, machines, protocols)
+PAGES = (dataset_pages, docs, job_pages, session, submit, workers)
 
 
 class NumberConverter(IntegerConverter):
@@ -48,6 +53,7 @@ def bare_app() -> APIFlask:
     app = APIFlask(
         "labfleet.web", title="Labfleet", version=version("labfleet"), docs_path=None, spec_path=None
     )
+    app.request_class = LabfleetRequest
     app.config.update(
         DESCRIPTION=DESCRIPTION,
         LICENSE={"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -64,6 +70,7 @@ def bare_app() -> APIFlask:
     problems.register(app)
     for blueprint in blueprints.ALL:
         app.register_blueprint(blueprint)
+    frame.register(app, version("labfleet"))
     return app
 
 

@@ -59,7 +59,7 @@ def send_blob(sha256: str, name: str, media_type: str) -> Response:
         response.headers["X-Accel-Redirect"] = ACCEL_PREFIX + quote(store.relative(sha256))
         del response.headers["Content-Length"]
     else:
-        response = send_file(store.open(sha256), mimetype=media_type, etag=sha256, conditional=True)
+        response = send_file(store.existing(sha256), mimetype=media_type, etag=sha256, conditional=True)
     ascii_name = name.encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
     response.headers["Content-Disposition"] = (
         f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"

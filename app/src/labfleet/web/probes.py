@@ -60,7 +60,9 @@ def _queue() -> bool:
     url = base if base.endswith("/runner/v1") else f"{base}/runner/v1"
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
-        answer = httpx.get(f"{url}/health", verify=context, timeout=settings.web.probe_timeout_seconds)
+        answer = httpx.get(
+            f"{url}/health", verify=context, timeout=settings.web.probe_timeout_seconds, trust_env=False
+        )
     except (httpx.HTTPError, OSError):
         return False
     return answer.status_code < 500

@@ -17,6 +17,7 @@ from labfleet.log import get_logger
 
 PROBLEM = "application/problem+json"
 RETRY_SECONDS = 5
+CODES = {400: "malformed", 413: "too_large"}
 HINTS = {
     400: "Send a well-formed request; the API's documentation is at /api/docs.",
     404: "Check the address; the API's documentation is at /api/docs.",
@@ -83,7 +84,7 @@ def _http(error: HTTPException) -> Response | HTTPException:
     status = HTTPStatus(error.code or 500)
     if status < HTTPStatus.BAD_REQUEST:  # a redirect that routing asks for
         return error
-    code = "malformed" if status == HTTPStatus.BAD_REQUEST else status.name.lower()
+    code = CODES.get(status, status.name.lower())
     response = _response(_problem(status, code, status.phrase, error.description or status.phrase))
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after", "content-range"}:

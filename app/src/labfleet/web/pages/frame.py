@@ -1,0 +1,75 @@
+"""What every page shares: the blueprint, who is signed in, and the templates' helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from apiflask import APIFlask
+from flask import Blueprint, Response, g, redirect, request
+from markupsafe import Markup
+from werkzeug.wrappers import Response as BaseResponse
+
+from labfleet.web.auth import check_csrf, csrf_token, session_user
+
+pages = Blueprint("pages", __name__)
+PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"})
+
+
+def register(app: APIFlask, release: str) -> None:
+    """Add the pages and their helpers to the application."""
+    app.register_blueprint(pages)
+    app.jinja_env.filters.update(bytes=size_text, numeric=is_number)
+    app.jinja_env.globals.update(release=release, csrf=csrf_field, url=with_query)
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.context_processor(lambda: {"viewer": g.get("user")})
+
+
+@pages.before_request
+def require_user() -> BaseResponse | None:
+    """Know who is asking; send others to the sign-in page. Forms must be ours."""
+    g.user = session_user()
+    if g.user is None and request.endpoint not in PUBLIC:
+        return _to_sign_in()
+    if request.method == "POST":
+        check_csrf()
+    return None
+
+
+def _to_sign_in() -> BaseResponse:
+    here = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    address = "/sign-in?" + urlencode({"next": here})
+    if request.headers.get("HX-Request"):  # a part of a page refreshes itself: the whole page goes
+        return Response(headers={"HX-Redirect": "/sign-in"})
+    return redirect(address, 303)
+
+
+def csrf_field() -> Markup:
+    """The hidden field of a form."""
+    return Markup('<input type="hidden" name="csrf_token" value="{}">').format(csrf_token())
+
+
+def with_query(query: Mapping[str, Any], **changes: Any) -> str:
+    """This page's address with another query."""
+    values = {key: value for key, value in {**query, **changes}.items() if value is not None}
+    return request.path + ("?" + urlencode(values) if values else "")
+
+
+def size_text(size: float) -> str:
+    """`1536` → `1.5 KB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TB"
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell of a table holds a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,77 @@
+// What the pages do beyond plain forms: local times, upload progress, a question before cancelling.
+// Everything works without it, only less comfortably.
+"use strict";
+
+(() => {
+  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+  function localTimes() {
+    for (const element of document.querySelectorAll("time[datetime]:not([data-local])")) {
+      const at = new Date(element.dateTime);
+      element.dataset.local = "yes";
+      element.title = element.textContent;
+      element.textContent = format.format(at);
+    }
+  }
+
+  function fail(form, text) {
+    const place = form.querySelector("[data-upload-error]");
+    if (place) {
+      place.textContent = text;
+      place.hidden = false;
+    }
+    for (const button of form.querySelectorAll("button")) button.disabled = false;
+  }
+
+  function upload(event) {
+    const form = event.target;
+    const files = [...form.querySelectorAll("input[type=file]")].some((input) => input.files.length);
+    if (!files) return;
+    event.preventDefault();
+    const request = new XMLHttpRequest();
+    const box = form.querySelector("[data-upload]");
+    const bar = box.querySelector("progress");
+    const text = box.querySelector("output");
+    box.hidden = false;
+    for (const button of form.querySelectorAll("button")) button.disabled = true;
+    request.upload.addEventListener("progress", (step) => {
+      if (!step.lengthComputable) return;
+      bar.value = step.loaded / step.total;
+      text.textContent = `${Math.floor((100 * step.loaded) / step.total)} %`;
+    });
+    request.addEventListener("error", () => fail(form, "The connection broke. Nothing was kept; try again."));
+    request.addEventListener("load", () => {
+      if (request.status < 400 && request.responseURL !== window.location.href) {
+        window.location.assign(request.responseURL);
+        return;
+      }
+      const page = new DOMParser().parseFromString(request.responseText, "text/html");
+      const fresh = page.querySelector("main");
+      if (fresh) {
+        document.querySelector("main").replaceWith(fresh);
+        window.scrollTo(0, 0);
+        prepare();
+      } else if (request.status < 400) {
+        window.location.reload();
+      } else {
+        fail(form, `The upload failed (${request.status}).`);
+      }
+    });
+    request.open("POST", form.action);
+    request.send(new FormData(form));
+  }
+
+  function prepare() {
+    localTimes();
+    for (const form of document.querySelectorAll("form[data-uploads]")) {
+      form.addEventListener("submit", upload);
+    }
+  }
+
+  document.addEventListener("submit", (event) => {
+    const question = event.target.dataset.confirm;
+    if (question && !window.confirm(question)) event.preventDefault();
+  });
+  new MutationObserver(localTimes).observe(document.documentElement, { childList: true, subtree: true });
+  prepare();
+})();
