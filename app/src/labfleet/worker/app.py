@@ -1,0 +1,109 @@
+"""The Celery application of a worker: `celery -A labfleet.worker.app worker`.
+
+All that is decided here and not on the command line: queues, threads, no talk between workers.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from urllib.parse import quote
+
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
+
+from labfleet import log
+from labfleet.config import WorkerSettings, credential, worker_settings
+from labfleet.worker import units
+from labfleet.worker.presence import Presence
+from labfleet.worker.slots import Slots
+from labfleet.worker.starter import Order, Starter
+from labfleet.worker.steps import Cancels, key_queue
+
+TASK_NAME = "labfleet.run_attempt"
+HEARTBEAT_SECONDS = 30
+
+stopping = threading.Event()
+"""Set when the service is being stopped: nobody waits for units any more, and they run on."""
+
+
+class Machine:
+    """What this process shares between its threads; filled when the worker is ready."""
+
+    starter: Starter
+    presence: Presence | None = None
+
+
+machine = Machine()
+
+
+def make_app(settings: WorkerSettings, password: str) -> Celery:
+    """The application, configured; it connects to nothing yet."""
+    app = Celery("labfleet.worker", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url(settings, password),
+        broker_heartbeat=HEARTBEAT_SECONDS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A queue that isn't there yet (the publisher declares it) is waited for.
+        broker_channel_error_retry=True,
+        result_backend=None,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_queues=[key_queue(key) for key in settings.worker.keys],
+        task_create_missing_queues=False,
+        task_acks_late=False,
+        worker_pool="threads",
+        worker_concurrency=settings.worker.slots,
+        worker_prefetch_multiplier=1,
+        worker_consumer="labfleet.worker.steps:ReadingConsumer",
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+    )
+    app.steps["consumer"].add(Cancels)
+    app.task(name=TASK_NAME)(run_attempt)
+    return app
+
+
+def broker_url(settings: WorkerSettings, password: str) -> str:
+    """AMQP URL of the worker's login."""
+    broker = settings.broker
+    login = f"{quote(broker.user, safe='')}:{quote(password, safe='')}"
+    return f"amqp://{login}@{broker.host}:{broker.port}/{quote(broker.vhost, safe='')}"
+
+
+def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str) -> None:
+    """The one task: look after one attempt until its unit has ended. `key` only routed the message."""
+    machine.starter.run(Order(front_end, task, attempt, token))
+
+
+@worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+def _ready(**_: Any) -> None:
+    settings = worker_settings()
+    slots = Slots(settings.worker.slots, units.running)
+    machine.starter = Starter(settings, slots, stopping.is_set)
+    machine.starter.take_over()
+    machine.presence = Presence(settings, credential("worker_token"), slots)
+    machine.presence.start()
+
+
+@worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+def _stop(**_: Any) -> None:
+    stopping.set()
+    if machine.presence:
+        machine.presence.stop()
+
+
+@setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+def _logging(**_: Any) -> None:
+    log.configure(worker_settings().log.level)
+
+
+def __getattr__(name: str) -> Celery:
+    """`app` is made when Celery asks for it: importing this module needs no configuration."""
+    if name != "app":
+        raise AttributeError(name)
+    return make_app(worker_settings(), credential("broker_password"))

@@ -1,0 +1,162 @@
+"""From a message to an ended unit: a slot, a claim, a start, a wait, and a word for a shepherd that died."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labfleet.config import FrontEndSection, WorkerSettings
+from labfleet.log import get_logger
+from labfleet.worker import units
+from labfleet.worker.client import Away, Client, Refused
+from labfleet.worker.patience import Patience
+from labfleet.worker.slots import Slots
+from labfleet.worker.spec import FINISHED, Host, attempt_path, from_claim
+from labfleet.worker.verdict import system_failure
+
+log = get_logger(__name__)
+_CLAIMS = uuid.UUID("3f2f4b7e-6a55-4d0c-9a3e-2d1c7a1f7c55")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a message says."""
+
+    front_end: str
+    task: str
+    number: int
+    token: str
+
+    @property
+    def unit(self) -> str:
+        """The attempt's unit."""
+        return units.unit_name(self.task, self.number)
+
+
+class Starter:
+    """Runs orders, each to its end, in whatever thread calls."""
+
+    def __init__(self, settings: WorkerSettings, slots: Slots, stopping: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._stopping = stopping
+        self._attempts = settings.worker.work_directory / "attempts"
+        self._attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def run(self, order: Order) -> None:
+        """The whole life of an attempt on this machine. Expected failures are logged, not raised."""
+        logger = log.bind(task=order.task, attempt=order.number, front_end=order.front_end)
+        front_end = self._settings.front_ends.get(order.front_end)
+        if front_end is None:
+            logger.error("unknown front end", hint="add [front_ends.NAME] with its url to worker.toml")
+            return
+        if not self._slots.acquire(order.unit, self._stopping):
+            logger.info("not started: it is being looked after, or the worker stops")
+            return
+        try:
+            self._look_after(order, front_end)
+        except Refused as error:
+            logger.info("not run", code=error.code, reason=str(error))
+        except Away as error:
+            logger.warning("the front end can't be reached; the attempt will be sent again", error=str(error))
+        finally:
+            self._slots.release(order.unit)
+
+    def _look_after(self, order: Order, front_end: FrontEndSection) -> None:
+        directory = self._attempts / f"{order.task}.{order.number}"
+        client = Client(front_end.url, order.token, str(front_end.ca_file) if front_end.ca_file else None)
+        if units.show(order.unit)["ActiveState"] not in {"active", "activating"}:
+            remove(directory)
+            try:
+                self._start(order, client, front_end, directory)
+            except (OSError, units.UnitError) as error:
+                self._report(client, order, f"The attempt could not be started on this worker: {error}")
+                remove(directory)
+                return
+        result = units.wait(order.unit, self._stopping)
+        if result is None:
+            log.info("left running", unit=order.unit)
+            return
+        self._conclude(order, client, directory, result)
+
+    def _start(self, order: Order, client: Client, front_end: FrontEndSection, directory: Path) -> None:
+        claim = self._claim(order, client)
+        directory.mkdir(mode=0o700)
+        spec = from_claim(order.task, order.number, claim, self._host(front_end))
+        spec.save(directory, order.token)
+        units.forget(order.unit)
+        units.start(spec, directory)
+
+    def _claim(self, order: Order, client: Client) -> dict[str, Any]:
+        name = self._settings.worker.name
+        path = attempt_path(order.task, order.number)
+        # The same for every try of this worker, so that a claim whose answer was lost can be repeated.
+        claim_id = str(uuid.uuid5(_CLAIMS, f"{name} {path}"))
+        body = {"worker": name, "claim_id": claim_id}
+        return self._patience().call(lambda: client.call("POST", f"{path}/claim", body))
+
+    def _conclude(self, order: Order, client: Client, directory: Path, result: str) -> None:
+        if not (directory / FINISHED).exists():
+            self._report(client, order, f"The attempt's process ended before it could say how: {result}.")
+        _clear(order.unit, directory)
+
+    def _report(self, client: Client, order: Order, message: str) -> None:
+        log.warning("reporting a system failure", unit=order.unit, message=message)
+        path = f"{attempt_path(order.task, order.number)}/finish"
+        self._patience().call(lambda: client.call("POST", path, system_failure(message)))
+
+    def _patience(self) -> Patience:
+        return Patience(self._settings.worker.patience_seconds)
+
+    def _host(self, front_end: FrontEndSection) -> Host:
+        worker = self._settings.worker
+        return Host(
+            url=front_end.url,
+            ca_file=str(front_end.ca_file) if front_end.ca_file else None,
+            grace_seconds=worker.grace_seconds,
+            patience_seconds=worker.patience_seconds,
+            readonly_paths=tuple(map(str, worker.sandbox_readonly_paths)),
+        )
+
+    def take_over(self) -> None:
+        """Look after what an earlier process has left: remove the directories of attempts that have ended
+        (before a reboot, say), and those of running ones when they end."""
+        alive = units.running()
+        for directory in self._attempts.iterdir():
+            task, _, number = directory.name.rpartition(".")
+            name = units.unit_name(task, int(number))
+            if name in alive:
+                threading.Thread(target=self._see_out, args=(name, directory), daemon=True).start()
+            else:
+                _clear(name, directory)
+
+    def _see_out(self, name: str, directory: Path) -> None:
+        log.info("found running", unit=name)
+        if units.wait(name, self._stopping) is not None:
+            _clear(name, directory)
+
+
+def _clear(name: str, directory: Path) -> None:
+    units.forget(name)
+    remove(directory)
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory with whatever an attempt has left in it, also what it has made unreadable."""
+    if not directory.exists():
+        return
+    directory.chmod(stat.S_IRWXU)
+    for path, names, _ in os.walk(directory):
+        # From the top, and before the walk looks into them.
+        for name in names:
+            below = Path(path, name)
+            if not below.is_symlink():
+                below.chmod(stat.S_IRWXU)
+    shutil.rmtree(directory)
