@@ -62,11 +62,11 @@ def _tree_sitter(name: str, content: bytes, language: str) -> Problem | None:
     if not root.has_error:
         return None
     node = _first_error(root)
-    line = node.start_point[0] + 1
-    excerpt = content.splitlines()[line - 1 : line] or [b""]
-    text = excerpt[0].decode("utf-8", "replace").strip()[:80]
+    lines = content.splitlines() or [b""]
+    line = min(node.start_point[0] + 1, len(lines))  # what is missing at the end lies behind the last line
+    text = lines[line - 1].decode("utf-8", "replace").strip()[:80]
     wrong = f"'{node.type}' is missing" if node.is_missing else "syntax error"
-    return _syntax(name, line, f"{language}: {wrong} near: {text}")
+    return _syntax(name, line, f"{language}: {wrong}, in or after: {text}")
 
 
 def _first_error(root: Any) -> Any:

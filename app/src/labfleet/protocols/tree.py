@@ -55,7 +55,9 @@ def entries_of(directory: Path, limits: Limits = DEFAULT_LIMITS) -> list[Entry]:
 
 
 def _walk(directory: Path, inside: PurePosixPath, limits: Limits) -> Iterator[Entry]:
-    for item in os.scandir(directory):
+    with os.scandir(directory) as scan:
+        items = list(scan)
+    for item in items:
         if item.name in LEFT_OUT or item.name.endswith((".pyc", "~")):
             continue
         path = safe_path(str(inside / item.name), limits)
