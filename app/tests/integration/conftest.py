@@ -57,7 +57,7 @@ def database_url() -> Iterator[URL]:
 
 @pytest.fixture(scope="session")
 def _migrated(database_url: URL) -> Iterator[Engine]:
-    engine = engine_for(database_url, pool_size=120)
+    engine = engine_for(database_url, pool_size=20)  # PostgreSQL lets in 100 by default, for all of xdist
     upgrade(engine)
     yield engine
     engine.dispose()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labfleet import config
-from labfleet.errors import ConfigError, Invalid, UserExists
+from labfleet.errors import ConfigError, Conflict, Invalid, Unavailable, UserExists
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -37,10 +37,33 @@ def _engine(user: str | None = None, password: str | None = None) -> Engine:
 def _transaction() -> Iterator[Session]:
     from labfleet.db.engine import session_factory  # noqa: PLC0415
 
-    engine = _engine()
-    with session_factory(engine)() as session, session.begin():
+    with _database() as engine, session_factory(engine).begin() as session:
         yield session
-    engine.dispose()
+
+
+@contextmanager
+def _database(user: str | None = None, password: str | None = None) -> Iterator[Engine]:
+    from sqlalchemy.exc import OperationalError, ProgrammingError  # noqa: PLC0415
+
+    engine = _engine(user, password)
+    try:
+        yield engine
+    except OperationalError as error:
+        raise Unavailable(
+            f"The database {engine.url.render_as_string()} does not answer: {_reason(error)}",
+            hint="Check [database], the password, and that PostgreSQL runs and lets this machine in.",
+        ) from None
+    except ProgrammingError as error:
+        raise Conflict(
+            f"The database refuses: {_reason(error)}",
+            hint="Run 'labfleet db upgrade', which brings schema and rights to what this release needs.",
+        ) from None
+    finally:
+        engine.dispose()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().replace("\n", " ")
 
 
 def _secret(path: str) -> str:
@@ -75,7 +98,8 @@ def db_upgrade(user: str, password_file: str | None) -> None:
     from labfleet.db.upgrade import upgrade  # noqa: PLC0415
 
     password = _secret(password_file) if password_file else config.credential("owner_password")
-    done = upgrade(_engine(user, password))
+    with _database(user, password) as engine:
+        done = upgrade(engine)
     click.echo("unchanged" if done.before == done.after else "upgraded", nl=False)
     click.echo(f": {done.before or 'empty'} -> {done.after}; rights for {', '.join(done.roles) or 'nobody'}")
 
@@ -85,7 +109,7 @@ def db_current() -> None:
     """Print the database's revision and the one that this release needs; exit 3 if they differ."""
     from labfleet.db import upgrade  # noqa: PLC0415
 
-    with _engine().connect() as connection:
+    with _database() as engine, engine.connect() as connection:
         current = upgrade.current(connection)
     click.echo(f"{current or 'empty'} (this release needs {upgrade.newest()})")
     if current != upgrade.newest():
@@ -174,7 +198,7 @@ def config_group() -> None:
 def config_check() -> None:
     """Read the file that LABFLEET_CONFIG names; say what is wrong with it, or 'ok'."""
     tier = config.check_file()
-    click.echo(f"ok: {config.config_path()} is a valid configuration of the {tier}")
+    click.echo(f"ok: {config.config_path()} is a valid configuration of a {tier}")
 
 
 @click.command()

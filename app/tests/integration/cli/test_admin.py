@@ -105,7 +105,7 @@ def test_tokens_are_made_and_revoked(run: Run, user: User, sessions: sessionmake
 def test_a_configuration_is_checked(run: Run, tmp_path: Path) -> None:
     good = run("config", "check")
     assert good.returncode == 0
-    assert good.stdout.endswith("is a valid configuration of the web\n")
+    assert good.stdout.endswith("is a valid configuration of a webserver\n")
     bad = tmp_path / "bad.toml"
     bad.write_text("[web]\n[dispatcher]\nrunner_url = 'x'\n", encoding="utf-8")
     done = run("config", "check", LABFLEET_CONFIG=str(bad))
@@ -114,3 +114,17 @@ def test_a_configuration_is_checked(run: Run, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     unset = run("config", "check", LABFLEET_CONFIG="")
     assert "LABFLEET_CONFIG is not set" in unset.stderr
+
+
+def test_a_database_that_does_not_answer_or_lacks_the_schema_is_one_line(run: Run, tmp_path: Path) -> None:
+    away = run("user", "list", LABFLEET_DATABASE__PORT="9")
+    assert away.returncode == 1
+    assert "does not answer" in away.stderr
+    assert "Traceback" not in away.stderr
+    bare = run("user", "list", LABFLEET_DATABASE__NAME="postgres")
+    assert 'relation "users" does not exist' in bare.stderr
+    assert "labfleet db upgrade" in bare.stderr
+    (tmp_path / "database_password").write_text("wrong password", encoding="utf-8")
+    wrong = run("db", "current")
+    assert "password authentication failed" in wrong.stderr
+    assert "wrong password" not in wrong.stderr

@@ -84,7 +84,9 @@ def test_without_a_file_the_error_says_how_to_name_one(monkeypatch: pytest.Monke
         config.web_settings()
 
 
-@pytest.mark.parametrize(("text", "tier"), [(WEB, "web"), ("[runner]\n", "runner"), (WORKER, "worker")])
+@pytest.mark.parametrize(
+    ("text", "tier"), [(WEB, "webserver"), ("[runner]\n", "queue machine"), (WORKER, "worker")]
+)
 def test_a_file_is_checked_as_that_of_its_tier(write: Write, text: str, tier: str) -> None:
     write(text)
     assert config.check_file() == tier
