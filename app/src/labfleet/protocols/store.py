@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,21 +199,22 @@ def _write_tree(git: Git, entries: list[Entry]) -> str:
     """Write the files' contents and their tree; gives the tree's id. No filter touches the bytes."""
     lines = []
     for entry in entries:
-        blob = git.hash_object("-w", "--no-filters", "--stdin", istream=_pipe(entry.content()))
+        blob = _fed(git.hash_object, entry.content(), "-w", "--no-filters", "--stdin")
         lines.append(f"{entry.mode} {blob}\t{entry.path}")
     with (
         tempfile.TemporaryDirectory(prefix="labfleet-index-") as name,
         git.custom_environment(GIT_INDEX_FILE=str(Path(name) / "index")),
     ):
-        git.update_index("-z", "--index-info", istream=_pipe("\0".join([*lines, ""]).encode()))
+        _fed(git.update_index, "\0".join([*lines, ""]).encode(), "-z", "--index-info")
         return str(git.write_tree())
 
 
-def _pipe(content: bytes) -> Any:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - git reads from a real file; closed with its last reference
-    file.write(content)
-    file.seek(0)
-    return file
+def _fed(command: Callable[..., Any], content: bytes, *arguments: str) -> str:
+    """The answer of a git command that reads `content`."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        return str(command(*arguments, istream=file))
 
 
 def _chunks(process: Any) -> Iterator[bytes]:
