@@ -23,11 +23,6 @@ def queued(broker: Machine) -> dict[str, int]:
     return {row["name"]: row["messages"] for row in json.loads(listing)}
 
 
-def private_address(machine: Machine) -> str:
-    """The address that the other tiers use."""
-    return str(machine.variables.get("labfleet_private_address", machine.address))
-
-
 class Named(httpx.HTTPTransport):
     """A transport through a forwarded port: the certificate must be that of `name` all the same."""
 
@@ -44,7 +39,7 @@ class Named(httpx.HTTPTransport):
 @contextmanager
 def runner(lab: Lab, front_end: str | None = "web", password: str | None = None) -> Iterator[httpx.Client]:
     """A front end's client, on the way that a front end has: from the webserver's machine."""
-    name = private_address(lab.machine("queue"))
+    name = lab.machine("queue").private_address
     auth = (front_end, password or lab.secret("front_end_password_web")) if front_end else None
     transport = Named(name, ssl.create_default_context(cafile=str(lab.ca_file)))
     with (

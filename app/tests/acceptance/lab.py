@@ -32,6 +32,11 @@ class Machine:
     tiers: frozenset[str]
     variables: dict[str, Any] = field(repr=False)
 
+    @property
+    def private_address(self) -> str:
+        """The address that the other tiers use."""
+        return templated("{{ labfleet_private_address }}", self.variables)
+
     @cached_property
     def host(self) -> Host:
         """Testinfra's view of the machine, over one kept ssh connection."""
@@ -125,17 +130,19 @@ def _members(listing: dict[str, Any], group: str) -> list[str]:
 
 def _machine(name: str, variables: dict[str, Any], groups: dict[str, list[str]]) -> Machine:
     known = {"inventory_hostname": name, "inventory_dir": str(_folder(inventory_path())), **variables}
+    # By default the private address is the one that the machine has; a fact that no inventory lists.
+    known["ansible_facts"] = {"default_ipv4": {"address": variables.get("ansible_host", name)}}
     return Machine(
         name=name,
-        address=_templated("{{ ansible_host | default(inventory_hostname) }}", known),
-        user=_templated("{{ ansible_user | default('root') }}", known),
-        key=_templated("{{ ansible_ssh_private_key_file }}", known),
+        address=templated("{{ ansible_host | default(inventory_hostname) }}", known),
+        user=templated("{{ ansible_user | default('root') }}", known),
+        key=templated("{{ ansible_ssh_private_key_file }}", known),
         tiers=frozenset(tier for tier, members in groups.items() if name in members),
         variables=known,
     )
 
 
-def _templated(text: str, variables: dict[str, Any]) -> str:
+def templated(text: str, variables: dict[str, Any]) -> str:
     """`ansible-inventory` prints templates as they stand; ours name other variables and nothing else."""
     while "{{" in text:
         text = Template(text).render(variables)

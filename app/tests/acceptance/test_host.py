@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from .broker import private_address
 from .lab import REPOSITORY, Lab, Machine, inventory_path, load
 from .playbook import site
 
@@ -23,18 +22,18 @@ SSH = {("tcp", "0.0.0.0", 22), ("tcp", "[::]", 22)}
 
 
 def expected_sockets(machine: Machine) -> set[tuple[str, str, int]]:
-    """What a host of these tiers listens on: nginx in public, services on loopback and the private address."""
-    inside = {"127.0.0.1", private_address(machine)}
+    """What a host of these tiers listens on: nginx in public, services inside."""
+    inside = {"127.0.0.1", machine.private_address}
     found = set(SSH)
     if "webserver" in machine.tiers:
         found |= {("tcp", address, port) for address in PUBLIC for port in (80, 443)}
     if "queue" in machine.tiers:
-        found |= {("tcp", private_address(machine), 8443)}
+        found |= {("tcp", machine.private_address, 8443)}
     if "database" in machine.tiers:
         found |= {("tcp", address, 5432) for address in inside}
     if "rabbitmq" in machine.tiers:
         found |= {("tcp", address, port) for address in inside for port in (5672, 4369)}
-        found |= {("tcp", private_address(machine), 25672)}
+        found |= {("tcp", machine.private_address, 25672)}
     return found
 
 
@@ -103,14 +102,15 @@ def values(text: str) -> set[str]:
     return {line.split(" salt=")[0] for line in lines if len(line) >= 16 or len(lines) == 1}
 
 
+CAT = "-print0 | xargs -0 -r cat 2>/dev/null"
 PLACES = {
     "journal": "journalctl --no-pager -o export -a",
     "processes": "ps auxewww",
-    "environments": "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'",
-    "logs and homes": "find /var/log /root /home /tmp /var/tmp -xdev -type f ! -path '*/journal/*' -size -50M -print0 "
-    "| xargs -0 -r cat 2>/dev/null",
+    "environments": "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'",
+    "logs": f"find /var/log -xdev -type f ! -path '*/journal/*' -size -50M {CAT}",
+    "homes": f"find /root /home /tmp /var/tmp -xdev -type f -size -50M {CAT}",
     "readable files": "find /etc /opt /usr/local /var /run /srv -xdev -type f -perm -o=r -size -20M "
-    "! -path '/var/cache/*' ! -path '/var/lib/dpkg/*' ! -path '/var/lib/apt/*' -print0 | xargs -0 -r cat 2>/dev/null",
+    f"! -path '/var/cache/*' ! -path '/var/lib/dpkg/*' ! -path '/var/lib/apt/*' {CAT}",
     "units": "systemctl show '*' --property=Environment,ExecStart,SetCredential --no-pager",
 }
 
@@ -118,7 +118,7 @@ PLACES = {
 class TestSecrets:
     @every_machine
     def test_nowhere_in_sight(self, lab: Lab, machine: Machine) -> None:
-        hits = {}
+        hits: dict[str, str] = {}
         with_patterns = "\n".join(patterns(lab)).encode()
         file = "/dev/shm/labfleet-acceptance-patterns"
         store = subprocess.run(
@@ -253,8 +253,9 @@ class TestModes:
         if "webserver" not in machine.tiers:
             return
         folders = "blobs tmp logs"
+        show = "stat -c '%A %U:%G %n'"
         listing = machine.run(
-            f"cd /var/lib/labfleet && stat -c '%A %U:%G %n' . store protocols; cd store && stat -c '%A %U:%G %n' {folders}"
+            f"cd /var/lib/labfleet && {show} . store protocols && cd store && {show} {folders}"
         )
         assert listing.splitlines() == [
             "drwxr-xr-x root:root .",

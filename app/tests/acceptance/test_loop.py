@@ -10,7 +10,7 @@ import pytest
 
 from labfleet.jobs.tokens import sign_attempt
 
-from .api import Api, Json, assert_problem
+from .api import Api, Json, assert_problem, connect
 from .lab import Lab, Machine
 from .waiting import wait_for
 
@@ -84,47 +84,44 @@ class TestRestarts:
         ]
         worker.run(f"kill -KILL {shepherd.split()[0]}")
         wait_for(lambda: user.task(job)["attempt"] == 2, 90, "a second attempt")
-        self.old_attempt_is_refused(lab, user, task)
+        self.old_attempt_is_refused(lab, task)
         end = user.wait(job, seconds=120)
         assert (end["state"], end["attempt"]) == ("success", 2), end
         assert any(event["attempt"] == 1 and event["from_state"] == "running" for event in user.events(task))
 
-    def old_attempt_is_refused(self, lab: Lab, user: Api, task: Json) -> None:
-        old = attempt(lab, user, task["id"], 1)
+    def old_attempt_is_refused(self, lab: Lab, task: Json) -> None:
+        old = attempt(lab, task["id"], 1)
         assert_problem(old.post("heartbeat", json={}), 409, "attempt_superseded")
         finish = {"outcome": "success", "failure": None, "exit_code": 0, "message": "late"}
         assert_problem(old.post("finish", json=finish), 409, "attempt_superseded")
         assert_problem(old.put("artifacts/result.txt", content=b"late"), 409, "attempt_superseded")
 
 
-def attempt(lab: Lab, user: Api, task: str, number: int, signed: int | None = None) -> httpx.Client:
+def attempt(lab: Lab, task: str, number: int, signed: int | None = None) -> httpx.Client:
     """A worker's client for one attempt; `signed` is the number its token is good for."""
     keys = lab.secret("signing_key").split()
     token = sign_attempt(uuid.UUID(task), signed or number, keys)
-    base = f"{lab.url}/api/v1/attempts/{task}/{number}/"
-    return httpx.Client(
-        base_url=base,
-        verify=user.http._transport._pool._ssl_context,
-        headers={"Authorization": f"Bearer {token}"},
-    )  # type: ignore[attr-defined]
+    http = connect(lab.url, lab.ca_file, token)
+    http.base_url = httpx.URL(f"{lab.url}/api/v1/attempts/{task}/{number}/")
+    return http
 
 
 class TestFencing:
     def test_token_of_another_attempt(self, lab: Lab, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
-        assert_problem(attempt(lab, user, task["id"], 1, signed=2).post("heartbeat", json={}), 401)
-        assert_problem(attempt(lab, user, task["id"], 2, signed=1).post("heartbeat", json={}), 401)
+        assert_problem(attempt(lab, task["id"], 1, signed=2).post("heartbeat", json={}), 401)
+        assert_problem(attempt(lab, task["id"], 2, signed=1).post("heartbeat", json={}), 401)
 
     def test_finished_attempt_takes_nothing_more(self, lab: Lab, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
-        worker = attempt(lab, user, task["id"], 1)
+        worker = attempt(lab, task["id"], 1)
         assert worker.post("heartbeat", json={}).status_code == 409
         assert worker.post("claim", json={"worker": "w", "claim_id": str(uuid.uuid4())}).status_code == 409
         assert user.get(f"tasks/{task['id']}")["state"] == "success"
 
     def test_attempt_that_was_never_opened(self, lab: Lab, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
-        assert attempt(lab, user, task["id"], 7).post("heartbeat", json={}).status_code == 409
+        assert attempt(lab, task["id"], 7).post("heartbeat", json={}).status_code == 409
 
     def test_user_token_is_no_attempt_token(self, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
