@@ -4,17 +4,14 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db import upgrade
 from labfleet.db.engine import engine_for
-from labfleet.db.grants import ROLES, statements
 from labfleet.db.models import Base
 from labfleet.dispatch.listener import Listener
 
@@ -60,60 +57,3 @@ def test_a_new_outbox_row_wakes_who_listens(engine: Engine, sessions: sessionmak
     assert listener.wait(5)
     assert not listener.wait(0.05)
     listener.close()
-
-
-@pytest.fixture
-def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
-    """Roles of this test's own, with the rights of the real ones; roles belong to the whole server."""
-    password = secrets.token_hex(8)
-    names = {role: f"{role}_{secrets.token_hex(4)}" for role in ROLES}
-    with engine.begin() as connection:
-        for role, name in names.items():
-            connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'"))
-            for statement in statements(name, ROLES[role]):
-                connection.execute(text(statement))
-    engines = {
-        role: engine_for(engine.url.set(username=name, password=password)) for role, name in names.items()
-    }
-    yield engines
-    for one in engines.values():
-        one.dispose()
-    with engine.begin() as connection:
-        for name in names.values():
-            connection.execute(text(f"DROP OWNED BY {name}"))
-            connection.execute(text(f"DROP ROLE {name}"))
-
-
-@pytest.mark.parametrize(
-    ("role", "sql"),
-    [
-        ("labfleet_dispatcher", "SELECT * FROM users"),
-        ("labfleet_dispatcher", "SELECT * FROM tokens"),
-        ("labfleet_dispatcher", "SELECT * FROM datasets"),
-        ("labfleet_dispatcher", "INSERT INTO jobs DEFAULT VALUES"),
-        ("labfleet_dispatcher", "DELETE FROM tasks"),
-        ("labfleet_web", "DELETE FROM jobs"),
-        ("labfleet_web", "DELETE FROM events"),
-        ("labfleet_web", "UPDATE events SET event = 'x'"),
-        ("labfleet_web", "CREATE TABLE mine (x int)"),
-        ("labfleet_web", "UPDATE alembic_version SET version_num = '0'"),
-    ],
-)
-def test_a_role_may_not_do_what_it_has_no_use_for(as_role: dict[str, Engine], role: str, sql: str) -> None:
-    with as_role[role].connect() as connection, pytest.raises(ProgrammingError) as caught:
-        connection.execute(text(sql))
-    assert isinstance(caught.value.orig, psycopg.errors.InsufficientPrivilege)
-
-
-@pytest.mark.parametrize(
-    ("role", "sql"),
-    [
-        ("labfleet_dispatcher", "SELECT 1 FROM tasks FOR UPDATE"),
-        ("labfleet_dispatcher", "DELETE FROM outbox"),
-        ("labfleet_web", "SELECT 1 FROM jobs JOIN tasks ON job_id = jobs.id FOR UPDATE"),
-        ("labfleet_web", "SELECT * FROM alembic_version"),
-    ],
-)
-def test_a_role_may_do_its_work(as_role: dict[str, Engine], role: str, sql: str) -> None:
-    with as_role[role].begin() as connection:
-        connection.execute(text(sql))
