@@ -6,11 +6,12 @@ All that is decided here and not on the command line: queues, threads, no talk b
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 from urllib.parse import quote
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_shutting_down
 
 from labfleet import log
 from labfleet.config import WorkerSettings, credential, worker_settings
@@ -22,13 +23,14 @@ from labfleet.worker.steps import Cancels, key_queue
 
 TASK_NAME = "labfleet.run_attempt"
 HEARTBEAT_SECONDS = 30
+POOL_CLOSES_SECONDS = 2
 
 stopping = threading.Event()
 """Set when the service is being stopped: nobody waits for units any more, and they run on."""
 
 
 class Machine:
-    """What this process shares between its threads; filled when the worker is ready."""
+    """What this process shares between its threads; filled before the worker connects."""
 
     starter: Starter
     presence: Presence | None = None
@@ -78,10 +80,14 @@ def broker_url(settings: WorkerSettings, password: str) -> str:
 def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str) -> None:
     """The one task: look after one attempt until its unit has ended. `key` only routed the message."""
     machine.starter.run(Order(front_end, task, attempt, token))
+    if stopping.is_set():
+        # This thread must not take the next message before the pool is closed: so it stays with the
+        # broker, unacknowledged, and comes back at once.
+        time.sleep(POOL_CLOSES_SECONDS)
 
 
-@worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
-def _ready(**_: Any) -> None:
+@worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
+def _prepare(**_: Any) -> None:
     settings = worker_settings()
     slots = Slots(settings.worker.slots, units.running)
     machine.starter = Starter(settings, slots, stopping.is_set)

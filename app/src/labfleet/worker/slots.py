@@ -25,7 +25,7 @@ class Slots:
     def acquire(self, name: str, given_up: Callable[[], bool]) -> bool:
         """Wait for a slot. False when this attempt holds one already, or nobody waits any more."""
         with self._changed:
-            if name in self._held:
+            if name in self._held or given_up():
                 return False
             while self._taken() >= self.total and name not in self._older:
                 if given_up():
