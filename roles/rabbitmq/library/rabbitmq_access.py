@@ -11,7 +11,12 @@ import hmac
 import json
 import re
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -21,8 +26,8 @@ module: rabbitmq_access
 short_description: Make a RabbitMQ broker's vhosts, users and permissions equal to a list
 description:
   - Reads the broker's definitions in one call, compares, and writes what differs in another.
-  - A password is hashed on the machine and handed over on standard input, never on a command line. Whether the
-    broker has the right one is told from its own salted hash.
+  - A password is hashed on the machine and handed over in a file for the broker alone, never on a command
+    line. Whether the broker has the right one is told from its own salted hash.
   - Users that are not listed are deleted, permissions that are not listed are taken away.
     A vhost is deleted only if O(vhosts_absent) names it, for its messages go with it.
   - In check mode, where there is no broker yet, everything is predicted as a change.
@@ -89,6 +94,8 @@ HASHES = {"rabbit_password_hashing_sha256": hashlib.sha256, "rabbit_password_has
 SALT_BYTES = 4  # fixed by the broker's format
 SAFE_ARGUMENT = re.compile(r"[A-Za-z0-9_./@:-]+")  # Debian's rabbitmqctl hands its arguments through a shell
 RIGHTS = ("configure", "write", "read")
+COMMAND_SECONDS = 60
+BROKER_USER = "rabbitmq"
 
 
 @dataclass
@@ -143,14 +150,13 @@ def plan_vhosts(plan: Plan, now: dict[str, Any], wanted: list[dict[str, Any]], a
     there = {vhost["name"]: vhost for vhost in now["vhosts"]}
     for vhost in wanted:
         name, queue_type = vhost["name"], vhost["default_queue_type"]
-        if name in there and queue_type_of(there[name]) == queue_type:
-            continue
-        metadata = {
-            **there.get(name, {}).get("metadata", {"description": "", "tags": []}),
-            "default_queue_type": queue_type,
-        }
-        definition = {"name": name, "default_queue_type": queue_type, "metadata": metadata}
-        plan.define("vhosts", definition, f"vhost {name} with {queue_type} queues")
+        if name not in there:
+            metadata = {"description": "", "tags": [], "default_queue_type": queue_type}
+            definition = {"name": name, "default_queue_type": queue_type, "metadata": metadata}
+            plan.define("vhosts", definition, f"vhost {name} with {queue_type} queues")
+        elif queue_type_of(there[name]) != queue_type:
+            command = ["update_vhost_metadata", name, "--default-queue-type", queue_type]
+            plan.command(command, f"vhost {name} with {queue_type} queues from now on")
     for name in sorted(set(absent) & set(there)):
         plan.command(["delete_vhost", name], f"vhost {name} deleted")
 
@@ -188,17 +194,14 @@ def plan_permissions(plan: Plan, now: dict[str, Any], users: list[dict[str, Any]
             )
 
 
-def rabbitmqctl(module: AnsibleModule, arguments: list[str], data: str | None = None) -> tuple[int, str, str]:
-    """Run one command of the broker's own tool; ``data`` goes to its standard input."""
+def rabbitmqctl(module: AnsibleModule, *arguments: str) -> tuple[int, str, str]:
+    """Run one command of the broker's own tool."""
     unsafe = [argument for argument in arguments if not SAFE_ARGUMENT.fullmatch(argument)]
     if unsafe:
-        module.fail_json(
-            msg=f"The broker has {unsafe[0]!r}, a name that no shell should see: delete it by hand."
-        )
+        module.fail_json(msg=f"{unsafe[0]!r} is no name for a command line: correct or delete it by hand.")
     program = module.get_bin_path("rabbitmqctl", required=True)
-    code, out, err = module.run_command(
-        [program, "--quiet", *arguments], data=data, environ_update={"LC_ALL": "C.UTF-8"}
-    )
+    command = [program, "--quiet", "--timeout", str(COMMAND_SECONDS), *arguments]
+    code, out, err = module.run_command(command, environ_update={"LC_ALL": "C.UTF-8"})
     return int(code), str(out), str(err)
 
 
@@ -206,7 +209,7 @@ def definitions(module: AnsibleModule) -> dict[str, Any] | None:
     """What the broker has now; None where a check run meets a machine without a running broker."""
     if module.check_mode and module.get_bin_path("rabbitmqctl") is None:
         return None
-    code, out, err = rabbitmqctl(module, ["export_definitions", "-"])
+    code, out, err = rabbitmqctl(module, "export_definitions", "-")
     if code == 0:
         return dict(json.loads(out))
     if module.check_mode:
@@ -216,17 +219,32 @@ def definitions(module: AnsibleModule) -> dict[str, Any] | None:
     )
 
 
+@contextmanager
+def handed_over(what: dict[str, Any]) -> Iterator[str]:
+    """A file that only the broker's user can read; RabbitMQ 4.0 does not read definitions from a pipe."""
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-access-") as directory:
+        file = Path(directory) / "definitions.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(what), encoding="utf-8")
+        for path in (file, directory):
+            shutil.chown(path, BROKER_USER)
+        yield str(file)
+
+
+def change(module: AnsibleModule, *arguments: str) -> None:
+    """Run a command that must succeed."""
+    code, out, err = rabbitmqctl(module, *arguments)
+    if code != 0:
+        module.fail_json(msg=f"rabbitmqctl {arguments[0]} failed: {err or out}")
+
+
 def apply(module: AnsibleModule, plan: Plan) -> None:
-    """Carry the plan out: everything to be made in one import, then what has to go."""
-    steps: list[tuple[list[str], str | None]] = [(command, None) for command in plan.commands]
+    """Carry the plan out: everything to be made in one import, then what has to be changed or has to go."""
     if plan.definitions:
-        # The broker takes the import only with all three kinds in it.
-        complete = {"vhosts": [], "users": [], "permissions": [], **plan.definitions}
-        steps.insert(0, (["import_definitions"], json.dumps(complete)))
-    for arguments, data in steps:
-        code, out, err = rabbitmqctl(module, arguments, data)
-        if code != 0:
-            module.fail_json(msg=f"rabbitmqctl {arguments[0]} failed: {err or out}", changes=plan.changes)
+        with handed_over(plan.definitions) as file:
+            change(module, "import_definitions", file)
+    for command in plan.commands:
+        change(module, *command)
 
 
 def main() -> None:
@@ -261,7 +279,7 @@ def main() -> None:
     plan_permissions(plan, now, wanted["users"], wanted["vhosts_absent"])
     if plan.changes and not module.check_mode:
         apply(module, plan)
-    difference = {"before": "", "after": "".join(f"{change}\n" for change in plan.changes)}
+    difference = {"before": "", "after": "".join(f"{phrase}\n" for phrase in plan.changes)}
     module.exit_json(changed=bool(plan.changes), changes=plan.changes, diff=difference)
 
 
