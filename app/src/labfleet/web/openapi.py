@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ ERRORS = {
     "429": "Too many attempts",
     "503": "Not available now",
 }
+_NESTED = re.compile(r"(#/components/schemas/)(?:\w+\.)+(?=\w)")
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 
 
@@ -47,7 +49,8 @@ def finish(document: dict[str, Any] | str) -> dict[str, Any] | str:
     """Complete what the framework generates: problems, header parameters, formats."""
     if isinstance(document, str):
         raise TypeError("the document is made as JSON, never as YAML")
-    document["components"].setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    document = _flat(document)
+    document["components"]["schemas"]["Problem"] = PROBLEM_SCHEMA
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method in METHODS:
@@ -56,7 +59,19 @@ def finish(document: dict[str, Any] | str) -> dict[str, Any] | str:
     return document
 
 
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    """Name a schema once: the framework repeats `Task` as `Job.Task`, `Jobs.Task` …"""
+    schemas = document["components"]["schemas"]
+    document["components"]["schemas"] = {
+        name.rsplit(".", 1)[-1]: schema for name, schema in schemas.items() if name != "HTTPError"
+    }
+    flat: dict[str, Any] = json.loads(_NESTED.sub(r"\1", json.dumps(document)))
+    return flat
+
+
 def _finish_operation(path: str, operation: dict[str, Any]) -> None:
+    if operation.pop("x-labfleet-unready", False):  # the same shape tells which part does not answer
+        operation["responses"]["503"] = {**operation["responses"]["200"], "description": "Some part does not"}
     operation["parameters"] += operation.pop("x-labfleet-parameters", [])
     for parameter in operation["parameters"]:
         _finish_parameter(parameter)

@@ -71,7 +71,7 @@ def health() -> schemas.Health:
 
 
 @anyone.get("/ready")
-@anyone.doc(tags=["service"], operation_id="ready", responses={503: "Some part does not answer"})
+@anyone.doc(tags=["service"], operation_id="ready", extensions={"x-labfleet-unready": True})
 @anyone.output(schemas.Ready)
 def ready() -> tuple[schemas.Ready, int, dict[str, str]]:
     """Whether database, store and queue tier answer"""

@@ -30,8 +30,11 @@ def _spec() -> dict[str, Any]:
     return cast(dict[str, Any], cast(APIFlask, current_app)._get_spec("json"))
 
 
+ORDER = ("users", "protocols", "datasets", "jobs", "tasks", "artifacts", "workers", "service", "attempts")
+
+
 def _groups(spec: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {tag: [] for tag in ORDER}
     for path, item in spec["paths"].items():
         for method, operation in item.items():
             if method in METHODS:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from apiflask import APIFlask
-from flask import Blueprint, Response, g, redirect, request
+from apiflask import APIBlueprint, APIFlask
+from flask import Response, g, redirect, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.web.auth import check_csrf, csrf_token, session_user
 
-pages = Blueprint("pages", __name__)
+pages = APIBlueprint("pages", __name__, enable_openapi=False)
 PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"})
 
 

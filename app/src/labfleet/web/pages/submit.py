@@ -15,8 +15,8 @@ from labfleet.errors import Invalid, InvalidParameters, LabfleetError
 from labfleet.jobs import service
 from labfleet.jobs.service import JobRequest
 from labfleet.protocols import service as protocols
+from labfleet.protocols.interface import interface_of
 from labfleet.web.api import views
-from labfleet.web.api.protocols import interface as interface_of
 from labfleet.web.api.schemas import Interface
 from labfleet.web.guard import MAX_DEPTH, check_value
 from labfleet.web.pages.datasets import keep_upload
@@ -61,6 +61,9 @@ def submit_job() -> BaseResponse:
     except LabfleetError as error:
         if isinstance(error, InvalidParameters):
             fields = with_errors(fields, error.extra["errors"])
+            error = Invalid(
+                "Some values don't fit; the fields say why.", hint="Correct them and run it again."
+            )
         return _again(interface, fields, slots_of(interface.inputs, given), error)
 
 
@@ -120,7 +123,10 @@ def _dataset_id(text: str) -> uuid.UUID:
 
 def _interface(db: Session) -> Interface:
     name, version = request.args.get("protocol", ""), request.args.get("version")
-    return interface_of(protocols.find_version(db, name, version))
+    found = protocols.find_version(db, name, version)
+    # From git, where the parameters stand in the order that their author gave them; jsonb keeps none.
+    manifest = services().protocols.manifest(name, found.commit)
+    return Interface.model_validate({**interface_of(manifest), "commit": found.commit})
 
 
 def _earlier(db: Session, job: str | None) -> dict[str, Any]:
