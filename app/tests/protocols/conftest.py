@@ -1,0 +1,74 @@
+"""Run a shipped protocol as a worker does: its directory, four variables, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROTOCOLS = Path(__file__).parents[2] / "protocols"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended, and what it left."""
+
+    code: int
+    out: str
+    error: str
+    outputs: Path
+    progress: list[tuple[float, str]]
+
+    @property
+    def reason(self) -> str:
+        """The last line on standard error, which a user is shown."""
+        return self.error.strip().splitlines()[-1] if self.error.strip() else ""
+
+
+@pytest.fixture
+def run_protocol(tmp_path: Path) -> Callable[..., Run]:
+    """`run_protocol(name, command, parameters, slot=content …)`."""
+
+    def run(name: str, command: list[str], parameters: dict[str, Any], **inputs: bytes) -> Run:
+        for directory in ("inputs", "outputs", "tmp"):
+            (tmp_path / directory).mkdir(exist_ok=True)
+        (tmp_path / "parameters.json").write_text(json.dumps(parameters))
+        for slot, content in inputs.items():
+            (tmp_path / "inputs" / slot).write_bytes(content)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONWARNINGS": "error",
+            "LABFLEET_PARAMETERS": str(tmp_path / "parameters.json"),
+            "LABFLEET_INPUTS": str(tmp_path / "inputs"),
+            "LABFLEET_OUTPUTS": str(tmp_path / "outputs"),
+            "LABFLEET_PROGRESS": str(tmp_path / "progress"),
+            "TMPDIR": str(tmp_path / "tmp"),
+        }
+        done = subprocess.run(
+            command,
+            cwd=PROTOCOLS / name,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Run(
+            done.returncode, done.stdout, done.stderr, tmp_path / "outputs", told(tmp_path / "progress")
+        )
+
+    return run
+
+
+def told(path: Path) -> list[tuple[float, str]]:
+    """The progress that a run told."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(float(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in lines]
