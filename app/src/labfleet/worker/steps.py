@@ -20,6 +20,7 @@ from labfleet.log import get_logger
 from labfleet.worker import units
 
 log = get_logger(__name__)
+WAKE_SECONDS = 0.5
 QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -47,6 +48,11 @@ class ReadingConsumer(Consumer):  # type: ignore[misc,unused-ignore]
     event_dispatcher = None
     heart = None
     pidbox = None
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Celery's own, and a timer: a loop that sleeps until the next message doesn't see SIGTERM."""
+        super().register_with_event_loop(hub)
+        hub.timer.call_repeatedly(WAKE_SECONDS, _wake)
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc,unused-ignore]
         """The steps."""
@@ -84,6 +90,10 @@ class Cancels(bootsteps.ConsumerStep):  # type: ignore[misc,unused-ignore]
             log.warning("a cancel that makes no sense was dropped")
             return
         threading.Thread(target=_stop, args=(name,), name=f"cancel {name}", daemon=True).start()
+
+
+def _wake() -> None:
+    """Nothing to do: the event loop looks for a stop each time it comes round."""
 
 
 def _stop(name: str) -> None:
