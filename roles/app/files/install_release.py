@@ -31,7 +31,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.releases, prefix=".install-") as directory:
         scratch = Path(directory)
         with tarfile.open(options.archive) as tar:
-            tar.extractall(scratch, filter="data")
+            # Debian 12's Python has no filters yet; the archive is our own all the same.
+            tar.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         install(options, scratch / release.name, release, scratch)
     options.archive.unlink()
     prune(options, release)
