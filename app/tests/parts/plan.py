@@ -1,0 +1,152 @@
+"""What each part of `./lab test` runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+from jobs import Job, Step
+from labs import BIN, ROOT, STATE, address, inventory, journals, playbook, removal
+
+APP = ROOT / "app"
+TESTS = APP / "tests"
+LOGS = STATE / "logs" / "test"
+BOTH = json.dumps({"machine_images_wanted": ["debian12", "debian13"]})
+IMAGES = Step(
+    [str(BIN / "ansible-playbook"), "playbooks/machine_images.yml", "-e", BOTH], folder=ROOT, counts=False
+)
+
+
+def tool(name: str, *arguments: str, folder: Path = ROOT) -> Step:
+    """A tool of the controller's environment."""
+    return Step(
+        [str(BIN / name), *arguments], folder=folder, environment={"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+    )
+
+
+def pytest(name: str, *arguments: str, **environment: str) -> Step:
+    """pytest on a folder of app/tests; exit code 5 (no test) is a failure like any other."""
+    result = STATE / "test" / "results" / f"{name}.xml"
+    command = [str(BIN / "pytest"), "-q", f"--junitxml={result}", *arguments]
+    return Step(command, folder=APP, junit=result, environment=environment)
+
+
+def lint() -> Iterator[Job]:
+    """Style and types, of Python, Ansible, YAML and sh."""
+    steps = [
+        tool("ruff", "check", "src", "tests", "protocols", folder=APP),
+        tool("ruff", "format", "--check", "src", "tests", "protocols", folder=APP),
+        tool("mypy", folder=APP),
+        Step(["shellcheck", "lab", ".ci/run", "app/tests/vagrant/bin/docker"], folder=ROOT),
+        tool("yamllint", "--strict", "."),
+        tool("ansible-lint"),
+    ]
+    yield Job("lint", "lint", steps, LOGS / "lint.log", all_steps=True)
+
+
+def unit() -> Iterator[Job]:
+    """What needs nothing."""
+    yield Job("unit", "unit", [pytest("unit", "tests/unit")], LOGS / "unit.log")
+
+
+def integration() -> Iterator[Job]:
+    """Against a PostgreSQL and a RabbitMQ that the project's own roles have made on a machine of its own."""
+    folder, host, password = inventory("services", "local"), address("services"), secrets.token_hex(16)
+    everything = {"vhost": "labfleet", "configure": ".*", "write": ".*", "read": ".*"}
+    more = {
+        "postgresql_listen_addresses": ["127.0.0.1", host],
+        "postgresql_allowed_networks": [f"{host.rpartition('.')[0]}.0/24"],
+        "postgresql_roles": [{"name": "labfleet_test", "password": password, "databases": ["all"]}],
+        "postgresql_databases": [],
+        "rabbitmq_listen_addresses": ["127.0.0.1", host],
+        "rabbitmq_users": [
+            {"name": "test", "password": password, "tags": ["administrator"], "permissions": [everything]}
+        ],
+    }
+    (folder / "services.json").write_text(json.dumps(more))
+    (folder / "services.json").chmod(0o600)
+    given = ("-e", f"@{folder / 'services.json'}")
+    steps = [
+        playbook(folder, "playbooks/machines.yml"),
+        playbook(folder, "playbooks/rabbitmq.yml", "playbooks/database.yml", *given),
+        playbook(folder, "app/tests/parts/services.yml", *given),
+        pytest(
+            "integration",
+            "tests/integration",
+            LABFLEET_TEST_DATABASE=f"postgresql://labfleet_test:{password}@{host}:5432/postgres",
+            LABFLEET_TEST_BROKER=f"amqp://test:{password}@{host}:5672/labfleet",
+        ),
+    ]
+    log = LOGS / "integration.log"
+    yield Job("integration", "integration", steps, log, [removal(folder)], [journals(folder)])
+
+
+def molecule() -> Iterator[Job]:
+    """Every scenario of every role."""
+    for path in sorted((ROOT / "roles").glob("*/molecule/*/molecule.yml")):
+        scenario, role = path.parent.name, path.parents[2].name
+        name = f"molecule-{role}-{scenario}"
+        result = STATE / "test" / "results" / f"{name}.xml"
+        environment = {"NO_COLOR": "1", "PYTEST_ADDOPTS": f"--junitxml={result}"}
+        command = [*_as_root(), str(BIN / "molecule"), "test", "-s", scenario]
+        names = [platform["name"] for platform in yaml.safe_load(path.read_text())["platforms"]]
+        steps = [IMAGES, Step(command, environment, path.parents[2], result)]
+        remove = Step([*_as_root(), "podman", "rm", "--force", "--ignore", "--time", "5", *names])
+        yield Job("molecule", name, steps, LOGS / f"{name}.log", [remove])
+
+
+def acceptance(name: str, like: str) -> Iterator[Job]:
+    """A lab as a newcomer raises it, by ./lab up, and everything it must do."""
+    folder = inventory(name, like)
+    lab = [str(ROOT / "lab")]
+    steps = [
+        playbook(folder, "playbooks/machines.yml"),
+        # Check mode on machines that have nothing yet.
+        playbook(folder, "site.yml", "--check", "--diff", counts=True),
+        Step([*lab, "up", "--inventory", str(folder)], folder=ROOT),
+        Step([*lab, "up", "--inventory", str(folder)], folder=ROOT),
+        pytest(name, "tests/acceptance", LABFLEET_INVENTORY=str(folder)),
+    ]
+    down = Step([*lab, "down", "--inventory", str(folder)], folder=ROOT)
+    yield Job(name, name, steps, LOGS / f"{name}.log", [down], [journals(folder)], alone="lab")
+
+
+def vagrant() -> Iterator[Job]:
+    """The shipped Vagrantfile by Debian's Vagrant."""
+    yield Job(
+        "vagrant", "vagrant", [IMAGES, pytest("vagrant", "tests/vagrant")], LOGS / "vagrant.log", alone="lab"
+    )
+
+
+# In the order in which they begin: what takes longest goes first.
+PARTS: dict[str, Callable[[], Iterator[Job]]] = {
+    "single": lambda: acceptance("single", "local"),
+    "lint": lint,
+    "unit": unit,
+    "integration": integration,
+    "cluster": lambda: acceptance("cluster", "cluster"),
+    "vagrant": vagrant,
+    "molecule": molecule,
+}
+
+
+def jobs_of(part: str) -> Iterator[Job]:
+    """The jobs of a part; `molecule:common` names the roles or scenarios that contain a word."""
+    name, _, word = part.partition(":")
+    return (job for job in PARTS[name]() if word in job.name)
+
+
+def _as_root() -> list[str]:
+    """Molecule's machines are root's, as those of the lab."""
+    if os.geteuid() == 0:
+        return []
+    return [
+        "sudo",
+        "--preserve-env=PYTEST_ADDOPTS,NO_COLOR,CONTAINERS_CONF",
+        "env",
+        f"PATH={os.environ['PATH']}",
+    ]
