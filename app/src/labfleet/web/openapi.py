@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: finished here, written to docs/api/openapi.json by `labfleet openapi`."""
+"""The OpenAPI 3.1 document, kept in docs/api/openapi.json by `python -m labfleet.web FILE`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
     if path.endswith("/login"):
         expected |= {"401", "429"}
     if operation.get("requestBody"):
+        operation["requestBody"]["required"] = True
         expected |= {"404", "409", "413", "415", "422"}
     if operation["parameters"]:
         expected |= {"422"}
@@ -122,7 +123,3 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         sys.stdout.write(document())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The pages need nothing from elsewhere, and nothing in them runs that the policy would have to allow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import labfleet.web
+from labfleet.web.factory import bare_app
+from labfleet.web.guard import CSP
+
+WEB = Path(labfleet.web.__file__).parent
+TEMPLATES = sorted((WEB / "templates").glob("*.html"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_inline_style_or_script_and_no_foreign_address(template: Path) -> None:
+    text = template.read_text(encoding="utf-8")
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|javascript:|hx-on", text)
+    assert not re.search(r"(src|href|action)=[\"']?(https?:)?//", text)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_template_compiles(template: Path) -> None:
+    bare_app().jinja_env.get_template(template.name)
+
+
+def test_every_form_that_posts_carries_the_token() -> None:
+    for template in TEMPLATES:
+        for form in re.findall(r"<form[^>]*method=\"post\".*?</form>", template.read_text(), re.DOTALL):
+            assert "csrf()" in form, template.name
+
+
+def test_static_files_that_are_named_are_there() -> None:
+    text = "".join(template.read_text() for template in TEMPLATES)
+    for name in re.findall(r"filename='([^']+)'", text):
+        assert (WEB / "static" / name).is_file(), name
+
+
+def test_the_policy_allows_this_server_only() -> None:
+    assert "unsafe" not in CSP and "http" not in CSP and "default-src 'none'" in CSP
