@@ -63,6 +63,9 @@ def loads(text: str) -> object:
         value, end = make_scanner(_Rules())(text, start)  # type: ignore[arg-type]
     except StopIteration as error:
         raise ValueError(f"a value is expected at character {error.value}") from None
+    except SystemError:
+        # How 3.11's scanner fails when `json.decoder`, where its error lives, was never imported.
+        raise ValueError("it is not well-formed") from None
     if text[end:].strip(_BLANK):
         raise ValueError(f"there is more text at character {end}")
     return value

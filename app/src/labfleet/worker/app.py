@@ -89,6 +89,7 @@ def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str) -
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
 def _prepare(**_: Any) -> None:
     settings = worker_settings()
+    log.configure(settings.log.level)  # Celery's turn for it comes later
     slots = Slots(settings.worker.slots, units.running)
     machine.starter = Starter(settings, slots, stopping.is_set)
     machine.starter.take_over()

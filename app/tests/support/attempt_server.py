@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
-    do_POST = do_PUT = do_GET
+    do_POST = do_PUT = do_GET  # noqa: N815  (BaseHTTPRequestHandler's names)
 
     def log_message(self, format: str, *args: Any) -> None:
         return
