@@ -52,7 +52,8 @@ def test_listens_where_it_was_told_and_nowhere_else(host: Host) -> None:
 def test_exactly_these_get_in(host: Host) -> None:
     rules = query(
         host,
-        "SELECT type, array_to_string(database || user_name, ',') FROM pg_hba_file_rules ORDER BY line_number",
+        "SELECT type, array_to_string(database || user_name, ',') "
+        "FROM pg_hba_file_rules ORDER BY line_number",
     )
     assert rules == [
         "local|all,postgres",

@@ -56,8 +56,8 @@ def test_listens_where_it_was_told_and_nowhere_else(host: Host) -> None:
 def test_exactly_these_get_in(host: Host) -> None:
     rules = query(
         host,
-        "SELECT type, array_to_string(database, ','), array_to_string(user_name, ','), address, netmask, auth_method "
-        "FROM pg_hba_file_rules ORDER BY line_number",
+        "SELECT type, array_to_string(database, ','), array_to_string(user_name, ','), address, netmask, "
+        "auth_method FROM pg_hba_file_rules ORDER BY line_number",
     )
     full = "255.255.255.255"
     assert rules == [
@@ -97,8 +97,10 @@ def test_public_has_no_rights(host: Host) -> None:
 
 
 def test_database_speaks_utf8(host: Host) -> None:
-    sql = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = 'labfleet'"
-    assert query(host, sql) == ["UTF8|C.UTF-8|C.UTF-8"]
+    columns = "pg_encoding_to_char(encoding), datcollate, datctype"
+    assert query(host, f"SELECT {columns} FROM pg_database WHERE datname = 'labfleet'") == [
+        "UTF8|C.UTF-8|C.UTF-8"
+    ]
 
 
 @pytest.mark.parametrize("role", list(PASSWORDS))

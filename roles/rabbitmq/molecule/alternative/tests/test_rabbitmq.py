@@ -1,0 +1,91 @@
+"""A broker with every variable moved off its default."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from amqp.exceptions import AccessRefused
+from kombu import Connection
+from testinfra.host import Host
+
+WATCHER = ("watcher", 'watcher\'s "password" $HOME of the test')
+LOCAL = ("local", "local-password-of-the-test")
+
+
+def address(host: Host) -> str:
+    return str(host.check_output("hostname -I")).split()[0]
+
+
+@pytest.fixture(scope="module")
+def definitions(host: Host) -> dict[str, Any]:
+    exported: dict[str, Any] = json.loads(
+        host.check_output("rabbitmqctl --quiet export_definitions - </dev/null")
+    )
+    return exported
+
+
+def test_listens_where_it_was_told_and_nowhere_else(host: Host) -> None:
+    listeners = {line.split()[3] for line in host.check_output("ss -Hlnt").splitlines()}
+    own = {f"{address(host)}:{port}" for port in (4369, 5673, 15673, 25673)}
+    assert listeners == {"0.0.0.0:22", "[::]:22", "127.0.0.1:4369", *own}
+
+
+def test_exactly_these_users(definitions: dict[str, Any]) -> None:
+    users = {user["name"]: sorted(user["tags"]) for user in definitions["users"]}
+    assert users == {"watcher": ["monitoring", "policymaker"], "local": []}
+
+
+def test_exactly_these_permissions(definitions: dict[str, Any]) -> None:
+    permissions = sorted(definitions["permissions"], key=lambda permission: permission["vhost"])
+    assert permissions == [
+        {"user": "local", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+        {"user": "local", "vhost": "other", "configure": "^$", "write": "^$", "read": ".*"},
+    ]
+
+
+def test_exactly_these_vhosts(definitions: dict[str, Any]) -> None:
+    vhosts = {v["name"]: v["metadata"].get("default_queue_type", "classic") for v in definitions["vhosts"]}
+    assert vhosts == {"/": "classic", "other": "stream"}
+
+
+def test_management_answers(host: Host) -> None:
+    url = f"http://{address(host)}:15673/api/overview"
+    assert httpx.get(url, auth=WATCHER).json()["node"] == "lab@broker"
+    assert httpx.get(url, auth=("watcher", "something-else")).status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_user_of_the_machine_itself_is_refused_elsewhere(host: Host) -> None:
+    name, password = LOCAL
+    server = {"hostname": address(host), "port": 5673, "userid": name, "password": password}
+    with (
+        pytest.raises(AccessRefused),
+        Connection(transport="pyamqp", connect_timeout=5, **server) as connection,
+    ):
+        connection.connect()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("consumer_timeout", "{ok,600000}"),
+        ("heartbeat", "{ok,30}"),
+        ("max_message_size", "{ok,4096}"),
+        ("loopback_users", '{ok,[<<"local">>]}'),
+        ("disk_free_limit", '{ok,{absolute,"100MB"}}'),
+        ("vm_memory_high_watermark", "{ok,{relative,0.3}}"),
+    ],
+)
+def test_limits(host: Host, setting: str, value: str) -> None:
+    expression = f"application:get_env(rabbit, {setting})."
+    answer = host.check_output(f"rabbitmqctl --silent eval '{expression}' </dev/null")
+    assert "".join(answer.split()) == value
+
+
+def test_no_password_lies_about(host: Host) -> None:
+    for trace in ("of the test", "of-the-test"):
+        assert host.run(f"grep -rlF -- '{trace}' /var/log/rabbitmq /etc /tmp /var/lib/rabbitmq").stdout == ""
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
