@@ -1,0 +1,79 @@
+"""bubblewrap's command line: what is there, and above all what is not."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from labfleet.worker import sandbox
+from labfleet.worker.sandbox import Places, argv
+from labfleet.worker.spec import Spec
+
+
+@pytest.fixture
+def words(spec: Spec, places: Places) -> list[str]:
+    return argv(spec, places, 7)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+    ],
+)
+def test_isolation(words: list[str], option: str) -> None:
+    assert option in words
+
+
+def test_no_network_and_no_capability(words: list[str]) -> None:
+    assert "--share-net" not in words
+    assert ("--cap-drop", "ALL") in pairwise(words)
+
+
+def test_the_command_comes_last_and_behind_its_limits(words: list[str], spec: Spec) -> None:
+    separator = words.index("--")
+    inside = words[separator + 1 :]
+    assert inside[0] == "/usr/bin/prlimit"
+    assert tuple(inside[-2:]) == spec.command
+    assert f"--data={spec.limits.memory_bytes}" in inside
+    assert f"--nproc={spec.limits.processes}" in inside
+    assert f"--fsize={spec.limits.output_bytes}" in inside
+    assert "--core=0" in inside
+
+
+def test_only_outputs_and_progress_are_writable(words: list[str], places: Places) -> None:
+    sources = [words[i + 1] for i, word in enumerate(words) if word in {"--bind", "--bind-try", "--dev-bind"}]
+    assert sources == [str(places.outputs), str(places.progress)]
+
+
+def test_what_is_shown_of_the_machine(words: list[str]) -> None:
+    shown = {words[i + 1] for i, word in enumerate(words) if word.startswith("--ro-bind")}
+    assert "/opt/tools" in shown
+    assert not shown & {"/", "/etc", "/home", "/root", "/run", "/var", "/var/lib", "/proc", "/sys"}
+    assert not {
+        path for path in shown if "shadow" in path or "credentials" in path or "labfleet/" in path[:9]
+    }
+
+
+def test_memory_file_systems_have_a_size(words: list[str], spec: Spec) -> None:
+    sizes = {words[i + 1]: int(words[i - 1]) for i, word in enumerate(words) if word == "--tmpfs"}
+    assert sizes == {"/tmp": spec.limits.memory_bytes // 2, "/dev/shm": sandbox.SHARED_MEMORY_BYTES}
+    remounted = [words[i + 1] for i, word in enumerate(words) if word == "--remount-ro"]
+    assert remounted == ["/dev", "/"]
+
+
+def test_the_environment_is_the_contracts(words: list[str]) -> None:
+    values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "--setenv"}
+    assert values["LABFLEET_PARAMETERS"] == "/labfleet/parameters.json"
+    assert values["LABFLEET_INPUTS"] == "/labfleet/inputs"
+    assert values["LABFLEET_OUTPUTS"] == "/labfleet/outputs"
+    assert values["LABFLEET_PROGRESS"] == "/labfleet/progress"
+    assert values["TMPDIR"] == "/tmp"
+    assert values["OMP_NUM_THREADS"] == "2"
+    assert not {name for name in values if "TOKEN" in name or "CREDENTIALS" in name}

@@ -1,0 +1,88 @@
+"""The specification: from the claim to the file and back; the token's file; the unit's command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labfleet.worker import units
+from labfleet.worker.spec import SPEC, TOKEN, Host, Spec, from_claim, load, take_token
+
+CLAIM: dict[str, Any] = {
+    "lease_seconds": 60.0,
+    "heartbeat_seconds": 5.0,
+    "protocol": {
+        "name": "x",
+        "version": "1",
+        "commit": "a" * 40,
+        "command": ["python3", "main.py"],
+        "outputs": {
+            "t": {"path": "t.csv", "kind": "table", "title": "T", "description": "", "optional": True}
+        },
+        "needs": {"cores": 3, "memory_bytes": 1, "wall_seconds": 1, "packages": []},
+    },
+    "parameters": {"a": [1, {"b": None}]},
+    "inputs": [{"slot": "s", "name": "s.csv", "sha256": "0" * 64, "size": 3}],
+    "limits": {
+        "wall_seconds": 1,
+        "memory_bytes": 2,
+        "log_bytes": 3,
+        "output_bytes": 4,
+        "processes": 5,
+    },
+}
+HOST = Host("https://web", None, 10, 900, ("/opt/x",))
+
+
+def test_a_claim_becomes_a_specification_and_survives_its_file(tmp_path: Path) -> None:
+    spec = from_claim("t", 1, CLAIM, HOST)
+
+    spec.save(tmp_path, "la_x")
+
+    assert load(tmp_path) == spec
+    assert (spec.cores, spec.command, spec.outputs[0].optional) == (3, ("python3", "main.py"), True)
+    assert spec.base == "/api/v1/attempts/t/1"
+
+
+def test_the_token_is_for_its_owner_and_read_once(tmp_path: Path, spec: Spec) -> None:
+    spec.save(tmp_path, "la_secret")
+
+    assert (tmp_path / TOKEN).stat().st_mode & 0o777 == 0o600
+    assert "la_secret" not in (tmp_path / SPEC).read_text()
+    assert take_token(tmp_path) == "la_secret"
+    assert not (tmp_path / TOKEN).exists()
+    with pytest.raises(FileNotFoundError):
+        take_token(tmp_path)
+
+
+def test_the_unit_is_named_by_task_and_attempt(spec: Spec) -> None:
+    words = units.start_argv(spec, Path("/work/x"))
+
+    assert words[:2] == ["systemd-run", "--user"]
+    assert f"--unit=labfleet-attempt-{spec.task}-2.service" in words
+    assert words[-5:] == [sys.executable, "-I", "-m", "labfleet.worker.attempt", "/work/x"]
+
+
+def test_the_unit_has_bounds(spec: Spec, change: Callable[..., Any]) -> None:
+    words = set(units.start_argv(change(spec, cores=3), Path("/work/x")))
+
+    assert f"--property=MemoryMax={(512 + 256) * 1024**2}" in words
+    assert {"--property=TasksMax=52", "--property=CPUQuota=300%", "--property=MemorySwapMax=0"} <= words
+    assert any(word.startswith("--property=RuntimeMaxSec=") for word in words)
+
+
+def test_no_secret_is_on_the_command_line(spec: Spec) -> None:
+    assert not [word for word in units.start_argv(spec, Path("/work/x")) if "la_" in word or "genes" in word]
+
+
+def test_the_shepherd_starts_without_slow_modules() -> None:
+    """It is started for each attempt."""
+    code = "import labfleet.worker.attempt, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+
+    assert not {"pydantic", "httpx", "celery", "structlog", "psutil"} & set(done.stdout.split())
