@@ -1,0 +1,84 @@
+"""Fixtures of the worker's tests: a front end to report to, and a place to work in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attempt_server import Attempt, FrontEnd
+from broker import TestBroker
+
+from labfleet.worker.spec import Host, from_claim
+
+
+@pytest.fixture
+def front_end() -> Iterator[FrontEnd]:
+    with FrontEnd() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def broker() -> Iterator[TestBroker]:
+    broker = TestBroker()
+    yield broker
+    broker.close()
+
+
+@dataclass
+class Shepherding:
+    """A shepherd's process, and the attempt as the front end sees it."""
+
+    attempt: Attempt
+    process: subprocess.Popen[str]
+    directory: Path
+
+    def wait(self, seconds: float = 30) -> dict[str, Any]:
+        """The ending that was reported."""
+        self.process.communicate(timeout=seconds)
+        assert self.attempt.finish is not None
+        return self.attempt.finish
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def shepherd(front_end: FrontEnd, tmp_path: Path) -> Iterator[Callable[..., Shepherding]]:
+    """`shepherd(code, **attempt)` starts `python -m labfleet.worker.attempt` on a Python protocol."""
+    if shutil.which("bwrap") is None:
+        pytest.fail("There is no bwrap on the PATH. Install it: apt-get install bubblewrap", pytrace=False)
+    if os.getuid() == 0:
+        # Root is exempt from the limit on processes; and no attempt ever runs as root.
+        pytest.fail("Run these tests as an ordinary user: attempts never run as root.", pytrace=False)
+    started: list[Shepherding] = []
+
+    def start(code: str = "", *, patience: float = 10, **values: Any) -> Shepherding:
+        values.setdefault("files", {"main.py": code})
+        attempt = front_end.add(Attempt(task=str(uuid.uuid4()), **values))
+        directory = tmp_path / attempt.task
+        directory.mkdir()
+        host = Host(front_end.url, None, 1.0, patience, ())
+        from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
+        command = [sys.executable, "-I", "-m", "labfleet.worker.attempt", str(directory)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        started.append(Shepherding(attempt, process, directory))
+        return started[-1]
+
+    yield start
+    for item in started:
+        item.process.kill()
+        item.process.communicate()

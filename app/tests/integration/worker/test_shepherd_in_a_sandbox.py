@@ -1,0 +1,388 @@
+"""Whole attempts: a real shepherd, a real sandbox, a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attempt_server import FrontEnd
+
+Start = Callable[..., Any]
+TABLE = {"table": {"path": "table.csv", "kind": "table", "optional": False}}
+WRITE = "import os; out = os.environ['LABFLEET_OUTPUTS']\n"
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_analysis_comes_back(shepherd: Start) -> None:
+    code = """
+import json, os, sys
+parameters = json.load(open(os.environ["LABFLEET_PARAMETERS"]))
+data = open(os.path.join(os.environ["LABFLEET_INPUTS"], "data")).read()
+with open(os.environ["LABFLEET_PROGRESS"], "a") as progress:
+    progress.write("0.50 half way\\n")
+os.mkdir(os.path.join(os.environ["LABFLEET_OUTPUTS"], "tables"))
+with open(os.path.join(os.environ["LABFLEET_OUTPUTS"], "tables/t.csv"), "w") as table:
+    table.write(data * parameters["times"])
+print("printed", os.getcwd())
+print("warned", file=sys.stderr)
+"""
+    outputs = {"t": {"path": "tables/t.csv", "kind": "table"}}
+
+    run = shepherd(code, inputs={"data": b"a,b\n"}, parameters={"times": 3}, outputs=outputs)
+
+    assert run.wait() == {"outcome": "success", "failure": None, "exit_code": 0, "message": ""}
+    attempt = run.attempt
+    assert attempt.artifacts == {"tables/t.csv": b"a,b\n" * 3}
+    assert attempt.artifact_queries["tables/t.csv"] == {"kind": "table", "output": "t"}
+    assert sorted(attempt.log.split(b"\n")) == [b"", b"printed /labfleet/protocol", b"warned"]
+    assert run.process.returncode == 0
+    assert (run.directory / "finished").exists()
+    assert not (run.directory / "token").exists()
+
+
+def test_progress_and_log_arrive_while_it_runs(shepherd: Start) -> None:
+    code = """
+import os, time
+for i in range(1, 100):
+    with open(os.environ["LABFLEET_PROGRESS"], "a") as progress:
+        progress.write(f"{i / 100} step {i}\\n")
+    print("line", i, flush=True)
+    time.sleep(0.1)
+"""
+    run = shepherd(code)
+
+    wait_for(lambda: len(run.attempt.progress) > 2 and b"line 3\n" in run.attempt.log)
+    assert run.attempt.finish is None
+    assert run.attempt.progress[-1][1].startswith("step")
+    run.terminate()
+    run.wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "failure", "words"),
+    [
+        ("raise SystemExit('no such gene')", "failed", "user", "exit code 1: no such gene"),
+        (
+            "import sys; print('too few', file=sys.stderr); sys.exit(65)",
+            "inapplicable",
+            None,
+            "too few",
+        ),
+        ("import os; os.kill(os.getpid(), 11)", "failed", "user", "signal 11"),
+        ("x = bytearray(10**9)", "failed", "user", "MemoryError"),
+        ("import time; time.sleep(60)", "failed", "user", "longer than its 2 s"),
+        ("while True: pass", "failed", "user", "longer than its 2 s"),
+    ],
+)
+def test_whose_failure_it_was(
+    shepherd: Start, code: str, outcome: str, failure: str | None, words: str
+) -> None:
+    said = shepherd(code, limits={"wall_seconds": 2}).wait()
+
+    assert (said["outcome"], said["failure"]) == (outcome, failure)
+    assert words in said["message"]
+
+
+def test_a_command_that_is_not_there(shepherd: Start) -> None:
+    said = shepherd(command=["no-such-program"]).wait()
+
+    assert (said["outcome"], said["failure"], said["exit_code"]) == ("failed", "user", 127)
+    assert "no-such-program" in said["message"]
+
+
+def test_an_output_that_was_left_out_is_named(shepherd: Start) -> None:
+    run = shepherd("print('done')", outputs=TABLE)
+
+    said = run.wait()
+    assert (said["outcome"], said["failure"]) == ("failed", "user")
+    assert "'table' (table.csv)" in said["message"]
+    assert run.attempt.log == b"done\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.symlink('/etc/passwd', out + '/table.csv')",
+        "os.mkdir(out + '/table.csv')",
+        "os.mkfifo(out + '/table.csv')",
+    ],
+)
+def test_an_output_that_is_no_file_is_refused(shepherd: Start, code: str) -> None:
+    run = shepherd(WRITE + code, outputs=TABLE)
+
+    assert run.wait()["failure"] == "user"
+    assert run.attempt.artifacts == {}
+
+
+def test_undeclared_files_stay_behind(shepherd: Start) -> None:
+    run = shepherd(WRITE + "open(out + '/table.csv', 'w'); open(out + '/more.csv', 'w')", outputs=TABLE)
+
+    assert run.wait()["outcome"] == "success"
+    assert list(run.attempt.artifacts) == ["table.csv"]
+
+
+def test_a_flood_of_output_is_cut_and_said(shepherd: Start) -> None:
+    run = shepherd("for _ in range(200_000): print('x' * 99)", limits={"log_bytes": 50_000})
+
+    assert run.wait()["outcome"] == "success"
+    assert len(run.attempt.log) < 50_200
+    assert run.attempt.log.endswith(b"[labfleet] the log ends here: it is limited to 50000 bytes\n")
+
+
+SLEEPER = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("asked to stop", flush=True), sys.exit(7)))
+subprocess.Popen(["setsid", "sleep", "1000"])
+print("started", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_sigterm_stops_it_gently_and_hands_it_back(shepherd: Start) -> None:
+    run = shepherd(SLEEPER)
+    wait_for(lambda: b"started" in run.attempt.log)
+
+    run.terminate()
+
+    assert run.wait(10)["outcome"] == "stopped"
+    assert b"asked to stop" in run.attempt.log
+
+
+def test_a_cancel_comes_with_the_heartbeat(shepherd: Start) -> None:
+    run = shepherd(SLEEPER)
+    wait_for(lambda: b"started" in run.attempt.log)
+
+    run.attempt.cancel = True
+
+    assert run.wait(10)["outcome"] == "stopped"
+
+
+def test_who_does_not_hear_is_killed_after_the_grace(shepherd: Start) -> None:
+    run = shepherd(
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print('x', flush=True); time.sleep(99)"
+    )
+    wait_for(lambda: run.attempt.log)
+
+    started = time.monotonic()
+    run.terminate()
+
+    assert run.wait(10)["outcome"] == "stopped"
+    assert 0.9 < time.monotonic() - started < 5
+
+
+def test_nothing_survives_a_shepherd_that_is_killed(shepherd: Start) -> None:
+    mark = f"marker-{os.getpid()}-{time.monotonic_ns()}"
+    run = shepherd(
+        f"import subprocess, time; subprocess.Popen(['setsid', 'bash', '-c', 'exec -a {mark} sleep 1000']);"
+        "print('started', flush=True); time.sleep(1000)"
+    )
+    wait_for(lambda: b"started" in run.attempt.log and mark in command_lines())
+
+    run.process.kill()
+
+    wait_for(lambda: mark not in command_lines())
+
+
+def command_lines() -> str:
+    texts = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            texts.append(path.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(texts)
+
+
+def test_a_superseded_attempt_stops_and_says_nothing(shepherd: Start) -> None:
+    run = shepherd(SLEEPER)
+    wait_for(lambda: b"started" in run.attempt.log)
+
+    run.attempt.superseded = True
+
+    run.process.communicate(timeout=10)
+    assert run.process.returncode == 0
+    assert run.attempt.finish is None
+
+
+def test_an_absent_front_end_is_waited_for(shepherd: Start, front_end: FrontEnd) -> None:
+    front_end.failures = 6
+    run = shepherd(WRITE + "open(out + '/table.csv', 'w').write('a')", outputs=TABLE)
+
+    assert run.wait()["outcome"] == "success"
+    assert run.attempt.artifacts == {"table.csv": b"a"}
+
+
+def test_patience_has_an_end(shepherd: Start, front_end: FrontEnd) -> None:
+    run = shepherd("import time; time.sleep(1000)", patience=1.0)
+    wait_for(lambda: run.attempt.heartbeats > 1)
+
+    front_end.failures = 10**9
+
+    run.process.communicate(timeout=15)
+    assert run.attempt.finish is None
+
+
+def test_a_damaged_input_is_fetched_again_and_in_the_end_reported(shepherd: Start) -> None:
+    run = shepherd("pass", patience=0.5, inputs={"data": b"good"})
+    run.attempt.inputs["data"] = b"evil"
+
+    run.process.communicate(timeout=15)
+    assert run.attempt.finish is None
+    assert run.process.returncode == 1
+
+
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out"])
+def test_a_hostile_archive_is_refused(shepherd: Start, name: str) -> None:
+    said = shepherd(files={name: "x"}).wait()
+
+    assert (said["outcome"], said["failure"]) == ("failed", "user")
+    assert "leads out" in said["message"]
+
+
+PROBE = """
+import json, os, sys
+findings = {}
+def probe(name, action):
+    try:
+        findings[name] = repr(action())
+    except BaseException as error:
+        findings[name] = f"{type(error).__name__}: {error}"
+"""
+
+
+def findings(shepherd: Start, code: str, **values: Any) -> dict[str, str]:
+    code = f"{PROBE}{code}\nprint(json.dumps(findings))"
+    run = shepherd(code, **values)
+    assert run.wait()["outcome"] == "success", run.attempt.log
+    found: dict[str, str] = json.loads(run.attempt.log)
+    return found
+
+
+def test_what_the_sandbox_shows(shepherd: Start) -> None:
+    found = findings(
+        shepherd,
+        """
+import socket, subprocess, glob
+probe("network", lambda: socket.create_connection(("127.0.0.1", 22), 1))
+probe("interfaces", lambda: sorted(n for _, n in socket.if_nameindex()))
+probe("processes", lambda: len(glob.glob("/proc/[0-9]*")))
+probe("environment", lambda: sorted(os.environ))
+probe("root", lambda: sorted(os.listdir("/")))
+probe("etc", lambda: sorted(os.listdir("/etc")))
+probe("shadow", lambda: open("/etc/shadow").read())
+probe("user", lambda: (os.getuid(), __import__("pwd").getpwuid(os.getuid()).pw_name))
+probe("userns", lambda: subprocess.run(["unshare", "-U", "true"], capture_output=True).returncode)
+probe("mount", lambda: subprocess.run(["mount", "-t", "tmpfs", "x", "/tmp"], capture_output=True).returncode)
+probe("hostname", socket.gethostname)
+probe("ptrace", lambda: os.kill(1, 0))
+for path in ("/x", "/dev/x", "/etc/x", "/usr/x", "/labfleet/x", "/labfleet/protocol/x", "/labfleet/inputs/x"):
+    probe(path, lambda: open(path, "w"))
+""",
+        outputs={},
+    )
+    assert "Error" in found["network"]
+    assert found["interfaces"] == "['lo']"
+    assert int(found["processes"]) <= 4
+    assert not {"PYTHONPATH", "CREDENTIALS_DIRECTORY", "DBUS_SESSION_BUS_ADDRESS"} & set(found["environment"])
+    assert "home" not in found["root"]
+    assert "root" not in found["root"].replace("'sbin'", "")
+    assert "run" not in found["root"]
+    assert "shadow" not in found["etc"]
+    assert "FileNotFoundError" in found["shadow"]
+    assert found["user"] == "(1000, 'scientist')"
+    assert found["userns"] == "1"
+    assert found["mount"] != "0"
+    assert found["hostname"] == "'sandbox'"
+    for path in (
+        "/x",
+        "/dev/x",
+        "/etc/x",
+        "/usr/x",
+        "/labfleet/x",
+        "/labfleet/protocol/x",
+        "/labfleet/inputs/x",
+    ):
+        assert "Read-only" in found[path], path
+
+
+def test_what_the_sandbox_bounds(shepherd: Start) -> None:
+    found = findings(
+        shepherd,
+        """
+import time
+def forks():
+    for count in range(1000):
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+def fill(path):
+    with open(path, "wb") as file:
+        for _ in range(1000):
+            file.write(b"x" * 2**20)
+probe("file", lambda: fill(os.environ["LABFLEET_OUTPUTS"] + "/big"))
+os.remove(os.environ["LABFLEET_OUTPUTS"] + "/big")
+probe("scratch", lambda: [fill(f"/tmp/{n}") for n in range(1000)])
+probe("shared memory", lambda: [fill(f"/dev/shm/{n}") for n in range(1000)])
+probe("forks", forks)
+""",
+        limits={"output_bytes": 400 * 1024**2, "memory_bytes": 256 * 1024**2, "processes": 20},
+        outputs={},
+    )
+    assert "File too large" in found["file"]
+    assert "No space left" in found["scratch"]
+    assert "No space left" in found["shared memory"]
+    assert "BlockingIOError" in found["forks"]
+
+
+def test_memory_of_all_processes_together(shepherd: Start) -> None:
+    code = """
+import os, time
+for _ in range(6):
+    if os.fork() == 0:
+        x = bytearray(os.urandom(1) * 100_000_000)
+        time.sleep(30)
+time.sleep(30)
+"""
+    said = shepherd(code, limits={"memory_bytes": 256 * 1024**2}).wait(20)
+
+    assert (said["failure"], said["outcome"]) == ("user", "failed")
+    assert "256 MiB of memory" in said["message"]
+
+
+def test_many_outputs_together(shepherd: Start) -> None:
+    code = (
+        WRITE
+        + "import time\nfor n in range(100): open(f'{out}/{n}', 'wb').write(b'x' * 10**6)\ntime.sleep(30)"
+    )
+    said = shepherd(code, limits={"output_bytes": 20 * 1024**2}).wait(20)
+
+    assert said["failure"] == "user"
+    assert "20 MiB of outputs" in said["message"]
+
+
+def test_attempts_do_not_see_each_other(shepherd: Start, tmp_path: Path) -> None:
+    first = shepherd(SLEEPER)
+    wait_for(lambda: b"started" in first.attempt.log)
+
+    found = findings(
+        shepherd,
+        f"""
+probe("files", lambda: os.listdir({str(first.directory)!r}))
+probe("parent", lambda: os.listdir({str(tmp_path)!r}))
+""",
+    )
+    assert "FileNotFoundError" in found["files"]
+    assert "FileNotFoundError" in found["parent"]
+    first.terminate()
+    first.wait()
