@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,19 @@ from attempt_server import Attempt, FrontEnd
 from broker import TestBroker
 
 from labfleet.worker.spec import Host, from_claim
+
+NOBODY = 65534
+
+
+def ordinary_user() -> dict[str, Any]:
+    """For `Popen`: root is exempt from the limit on processes, and no attempt ever runs as root."""
+    if os.getuid() != 0:
+        return {}
+    user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": ()}
+    if subprocess.run(["test", "-x", sys.executable], check=False, **user).returncode:
+        message = f"{sys.executable} is out of reach for ordinary users. Clone to a place that all can read."
+        pytest.fail(message, pytrace=False)
+    return user
 
 
 @pytest.fixture
@@ -57,24 +71,33 @@ class Shepherding:
 
 
 @pytest.fixture
-def shepherd(front_end: FrontEnd, tmp_path: Path) -> Iterator[Callable[..., Shepherding]]:
+def work() -> Iterator[Path]:
+    """A directory of the user who runs the attempts."""
+    with tempfile.TemporaryDirectory(prefix="labfleet-work-") as name:
+        if os.getuid() == 0:
+            os.chown(name, NOBODY, NOBODY)
+        yield Path(name)
+
+
+@pytest.fixture
+def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherding]]:
     """`shepherd(code, **attempt)` starts `python -m labfleet.worker.attempt` on a Python protocol."""
     if shutil.which("bwrap") is None:
         pytest.fail("There is no bwrap on the PATH. Install it: apt-get install bubblewrap", pytrace=False)
-    if os.getuid() == 0:
-        # Root is exempt from the limit on processes; and no attempt ever runs as root.
-        pytest.fail("Run these tests as an ordinary user: attempts never run as root.", pytrace=False)
     started: list[Shepherding] = []
 
     def start(code: str = "", *, patience: float = 10, **values: Any) -> Shepherding:
         values.setdefault("files", {"main.py": code})
         attempt = front_end.add(Attempt(task=str(uuid.uuid4()), **values))
-        directory = tmp_path / attempt.task
+        directory = work / attempt.task
         directory.mkdir()
         host = Host(front_end.url, None, 1.0, patience, ())
         from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
+        if os.getuid() == 0:
+            for path in (directory, *directory.iterdir()):
+                os.chown(path, NOBODY, NOBODY)
         command = [sys.executable, "-I", "-m", "labfleet.worker.attempt", str(directory)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **ordinary_user())
         started.append(Shepherding(attempt, process, directory))
         return started[-1]
 

@@ -371,7 +371,7 @@ def test_many_outputs_together(shepherd: Start) -> None:
     assert "20 MiB of outputs" in said["message"]
 
 
-def test_attempts_do_not_see_each_other(shepherd: Start, tmp_path: Path) -> None:
+def test_attempts_do_not_see_each_other(shepherd: Start, work: Path) -> None:
     first = shepherd(SLEEPER)
     wait_for(lambda: b"started" in first.attempt.log)
 
@@ -379,7 +379,7 @@ def test_attempts_do_not_see_each_other(shepherd: Start, tmp_path: Path) -> None
         shepherd,
         f"""
 probe("files", lambda: os.listdir({str(first.directory)!r}))
-probe("parent", lambda: os.listdir({str(tmp_path)!r}))
+probe("parent", lambda: os.listdir({str(work)!r}))
 """,
     )
     assert "FileNotFoundError" in found["files"]
