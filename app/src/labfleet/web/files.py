@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from flask import Response, request, send_file
+from werkzeug.exceptions import ClientDisconnected
 
 from labfleet.datasets.store import Blob, CutOff, too_large
 from labfleet.errors import Malformed
@@ -37,7 +38,8 @@ def read_body(limit: int) -> bytes:
 
 @contextmanager
 def _body(limit: int) -> Iterator[None]:
-    if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
+    chunked = "chunked" in request.headers.get("Transfer-Encoding", "")
+    if request.content_length is None and not chunked:
         raise Malformed(
             "The request has no body.", hint="Send the file as the body, with its Content-Length."
         )
@@ -47,8 +49,8 @@ def _body(limit: int) -> Iterator[None]:
     request.max_content_length = limit + 1
     try:
         yield
-    except OSError as error:
-        raise CutOff(f"The body ended early: {error}.") from error
+    except (OSError, ClientDisconnected) as error:
+        raise CutOff("The body ended before its end was announced.") from error
 
 
 def send_blob(sha256: str, name: str, media_type: str) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 from apiflask import APIFlask
 from flask import Response, current_app, request
+from gunicorn.http.errors import ParseException
 
 from labfleet.errors import Invalid, LabfleetError, Malformed
 
@@ -121,6 +122,6 @@ def drain(response: Response) -> Response:
     try:
         while left > 0 and (piece := stream.read(min(left, 65536))):
             left -= len(piece)
-    except OSError:  # it has gone already
+    except (OSError, ParseException):  # it has gone already, or speaks no HTTP
         return response
     return response

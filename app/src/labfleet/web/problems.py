@@ -8,6 +8,7 @@ from typing import Any
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
 from flask import Response, current_app, json, render_template, request
+from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
@@ -35,6 +36,7 @@ def register(app: APIFlask) -> None:
     app.register_error_handler(HTTPError, _validation)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(RecursionError, _too_deep)
+    app.register_error_handler(ParseException, _no_http)
     app.register_error_handler(DataError, _data)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(lost, _database)
@@ -117,6 +119,10 @@ def _http_error(error: HTTPError) -> Response:
 def _too_deep(error: RecursionError) -> Response:
     del error
     return respond(Malformed("The document is nested too deeply."))
+
+
+def _no_http(error: ParseException) -> Response:
+    return respond(Malformed(f"The body's chunks can't be read: {error}."))
 
 
 def _data(error: DataError) -> Response:

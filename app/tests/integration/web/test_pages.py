@@ -1,0 +1,297 @@
+"""The pages, as a browser without JavaScript meets them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from typing import Any
+
+import pytest
+from apiflask import APIFlask
+from flask.testing import FlaskClient
+
+from labfleet.db.models import User
+from labfleet.users import service as users
+from labfleet.web.services import Services
+
+PASSWORD = "correct horse battery"
+BASE = {"base_url": "https://labfleet.test"}
+
+
+def token(page: str) -> str:
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found
+    return found[1]
+
+
+def sign_in(browser: FlaskClient, password: str = PASSWORD, target: str = "/") -> Any:
+    page = browser.get("/sign-in", query_string={"next": target}, **BASE).text
+    form = {"user": "ada", "password": password, "csrf_token": token(page), "next": target}
+    return browser.post("/sign-in", data=form, **BASE)
+
+
+def get(browser: FlaskClient, path: str, status: int = 200) -> str:
+    answer = browser.get(path, **BASE)
+    assert answer.status_code == status, answer.text
+    return answer.text
+
+
+@pytest.fixture
+def signed_in(browser: FlaskClient, ada: User, protocols: None) -> FlaskClient:
+    assert sign_in(browser).status_code == 303
+    return browser
+
+
+def post(browser: FlaskClient, page: str, path: str, **form: Any) -> Any:
+    return browser.post(path, data={"csrf_token": token(get(browser, page)), **form}, **BASE)
+
+
+def submit(browser: FlaskClient, **form: Any) -> str:
+    page = "/jobs/new?protocol=greet"
+    answer = post(browser, page, page, **form)
+    assert answer.status_code == 303, answer.text
+    return str(answer.headers["Location"])
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/datasets", "/workers", "/protocols", "/jobs/new?protocol=greet"])
+def test_strangers_are_sent_to_sign_in_and_back(browser: FlaskClient, ada: User, path: str) -> None:
+    answer = browser.get(path, **BASE)
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/sign-in?next=%2F")
+    live = browser.get(path, headers={"HX-Request": "true"}, **BASE)
+    assert (live.headers["HX-Redirect"], live.data) == ("/sign-in", b"")
+
+
+def test_the_cookie_is_well_kept(browser: FlaskClient, ada: User) -> None:
+    cookie = sign_in(browser).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-labfleet=")
+    for word in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
+        assert word in cookie
+
+
+def test_a_wrong_password_is_told_and_then_slowed_down(browser: FlaskClient, ada: User) -> None:
+    for _ in range(3):
+        answer = sign_in(browser, "wrong")
+        assert answer.status_code == 401 and "name or the password is wrong" in answer.text
+    assert sign_in(browser).status_code == 429
+    assert browser.get("/jobs", **BASE).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("target", "goes"),
+    [
+        ("/jobs?state=failed", "/jobs?state=failed"),
+        ("https://evil.test", "/"),
+        ("//evil.test", "/"),
+        ("/\\evil", "/"),
+    ],
+)
+def test_after_signing_in_one_stays_on_this_site(
+    browser: FlaskClient, ada: User, target: str, goes: str
+) -> None:
+    assert sign_in(browser, target=target).headers["Location"] == goes
+
+
+def test_forms_of_other_sites_are_refused(signed_in: FlaskClient) -> None:
+    for path in ("/datasets", "/jobs/new?protocol=greet", "/sign-out"):
+        assert signed_in.post(path, data={"csrf_token": "guessed"}, **BASE).status_code == 403
+    page = get(signed_in, "/datasets")
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    answer = signed_in.post("/sign-out", data={"csrf_token": token(page)}, headers=foreign, **BASE)
+    assert answer.status_code == 403
+
+
+def test_signing_out_and_a_new_password_end_the_session(
+    signed_in: FlaskClient, app: APIFlask, ada: User, parts: Services
+) -> None:
+    other = app.test_client()
+    sign_in(other)
+    assert post(signed_in, "/jobs", "/sign-out").headers["Location"] == "/sign-in"
+    assert signed_in.get("/jobs", **BASE).status_code == 303
+    assert other.get("/jobs", **BASE).status_code == 200
+    with parts.sessions.begin() as db:
+        users.get_user(db, "ada").password_hash = "$another"
+    assert other.get("/jobs", **BASE).status_code == 303
+
+
+def test_an_empty_lab_says_how_to_begin(signed_in: FlaskClient) -> None:
+    assert "No jobs yet" in get(signed_in, "/jobs")
+    assert "No datasets yet" in get(signed_in, "/datasets")
+    assert "No worker has reported yet" in get(signed_in, "/workers")
+    assert "Greets everybody." in get(signed_in, "/protocols")
+
+
+def test_the_form_is_the_protocols_interface(signed_in: FlaskClient) -> None:
+    page = get(signed_in, "/jobs/new?protocol=greet")
+    names = re.findall(r'<(?:input|select)[^>]* name="(p-\w+)"', page)
+    assert names == ["p-who", "p-times", "p-style"]  # in the author's order
+    assert 'name="p-who" value="world"' in page
+    assert re.search(
+        r'type="number"[^>]*name="p-times"[^>]*value="1"[^>]*step="1"[^>]*min="1"[^>]*max="9"', page
+    )
+    assert '<option value="plain" selected>' in page
+    assert 'name="i-table-file" accept=".csv"' in page
+
+
+def test_submitting_with_an_upload(signed_in: FlaskClient, parts: Services) -> None:
+    file = (io.BytesIO(b"a\n1\n"), "C:/data/mine.csv")
+    location = submit(signed_in, label=" my job ", **{"p-times": "3", "i-table-file": file})
+    page = get(signed_in, location)
+    assert "my job" in page and "Waiting for a free worker" in page and "mine.csv" in page
+    assert 'hx-get="' in page and "every 2s" in page
+    assert "my job" in get(signed_in, "/jobs") and "mine.csv" in get(signed_in, "/datasets")
+    assert list(parts.store.tmp.iterdir()) == []
+    again = get(signed_in, f"/jobs/new?protocol=greet&like={location.rsplit('/', 1)[1]}")
+    assert 'value="my job"' in again and 'name="p-times" value="3"' in again
+    assert re.search(r"<option value=\"[^\"]{36}\" selected>mine.csv", again)
+
+
+def test_a_double_click_makes_one_job(signed_in: FlaskClient) -> None:
+    form = {"key": "5f0c", "p-who": "twice"}
+    assert submit(signed_in, **form) == submit(signed_in, **form)
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"p-times": "99"}, "99 is greater than the maximum of 9"),
+        ({"p-times": "many"}, "no whole number"),
+        ({"p-style": "rude"}, "Choose one of the list"),
+        ({"i-table": "no-uuid"}, "Choose one of the list"),
+        ({"i-table": "00000000-0000-0000-0000-000000000000"}, "There is no dataset"),
+        ({"label": "x" * 201}, "label"),
+        ({"label": "a\x00"}, "NUL"),
+        ({"p-times": "9" * 30}, "64 bits"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_form(signed_in: FlaskClient, form: dict[str, str], told: str) -> None:
+    page = "/jobs/new?protocol=greet"
+    answer = post(signed_in, page, page, **{"p-who": "kept", **form})
+    assert 400 <= answer.status_code < 500
+    assert told in answer.text
+    assert 'value="kept"' in answer.text
+    assert "No jobs yet" in get(signed_in, "/jobs")
+
+
+def test_uploads(signed_in: FlaskClient, parts: Services) -> None:
+    assert post(signed_in, "/datasets", "/datasets", file=(io.BytesIO(b"x"), "a.csv")).status_code == 303
+    empty = post(signed_in, "/datasets", "/datasets", file=(io.BytesIO(b""), ""))
+    assert empty.status_code == 422 and "No file was chosen" in empty.text
+    large = post(signed_in, "/datasets", "/datasets", file=(io.BytesIO(b"x" * 100_001), "a.csv"))
+    assert large.status_code == 413 and "larger than the limit" in large.text
+    huge = post(signed_in, "/datasets", "/datasets", file=(io.BytesIO(b"x" * 300_000), "a.csv"))
+    assert huge.status_code == 413
+    assert list(parts.store.tmp.iterdir()) == []
+
+
+def finish(app: APIFlask, task: str, attempt: Any, **ending: Any) -> None:
+    worker = attempt(task)
+    assert worker("POST", "claim", json={"worker": "worker-1", "claim_id": "c"}).status_code == 200
+    files = {
+        "plot.svg": (b"<svg/>", "plot", "plot"),
+        "counts.csv": (b"word,count\n<b>bold</b>,12\n", "table", "counts"),
+        "greeting.txt": (b"hello <script>alert(1)</script>\n", "text", "greeting"),
+    }
+    for name, (content, kind, output) in files.items():
+        headers = {"X-Content-SHA256": hashlib.sha256(content).hexdigest()}
+        worker("PUT", f"artifacts/{name}?kind={kind}&output={output}", data=content, headers=headers)
+    worker("PUT", "log?offset=0", data=b"log <script>\n")
+    assert worker("POST", "finish", json=ending).status_code == 200
+
+
+def test_results_are_shown_and_nothing_in_them_runs(
+    signed_in: FlaskClient, app: APIFlask, attempt: Any
+) -> None:
+    location = submit(signed_in)
+    task = task_of(signed_in, location)
+    finish(app, task, attempt, outcome="success", exit_code=0)
+    page = get(signed_in, location)
+    assert "every 2s" not in page
+    (image,) = re.findall(r'<img src="(/artifacts/[^"]+/content)" alt="A plot">', page)
+    assert '<td>&lt;b&gt;bold&lt;/b&gt;</td><td class="num">12</td>' in page
+    assert "hello &lt;script&gt;" in page and "log &lt;script&gt;" in page
+    assert "<script>alert" not in page
+    content = signed_in.get(image, **BASE)
+    assert content.headers["Content-Disposition"].startswith("attachment")
+    assert content.headers["Content-Security-Policy"].endswith("sandbox")
+    log = signed_in.get(f"/tasks/{task}/log", **BASE)
+    assert (log.data, log.mimetype) == (b"log <script>\n", "text/plain")
+
+
+def task_of(browser: FlaskClient, location: str) -> str:
+    with browser.application.extensions["labfleet"].sessions() as db:
+        from sqlalchemy import text
+
+        job = location.rsplit("/", 1)[1]
+        return str(db.scalar(text("SELECT id FROM tasks WHERE job_id = :job"), {"job": job}))
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        (
+            {"outcome": "failed", "failure": "user", "exit_code": 1, "message": "no such column"},
+            "The analysis failed",
+        ),
+        ({"outcome": "inapplicable", "message": "no table"}, "does not apply to these data"),
+    ],
+)
+def test_a_failure_says_whose_it_was_and_what_to_do(
+    signed_in: FlaskClient, app: APIFlask, attempt: Any, ending: dict[str, Any], told: str
+) -> None:
+    location = submit(signed_in)
+    finish(app, task_of(signed_in, location), attempt, **ending)
+    page = get(signed_in, location)
+    assert told in page and ending["message"] in page and "Run again" in page
+
+
+def test_progress_and_cancel(signed_in: FlaskClient, attempt: Any) -> None:
+    location = submit(signed_in)
+    worker = attempt(task_of(signed_in, location))
+    worker("POST", "claim", json={"worker": "worker-1", "claim_id": "c"})
+    worker("POST", "heartbeat", json={"progress": 0.42, "progress_text": "Counting"})
+    live = get(signed_in, f"{location}/live")
+    assert 'value="0.4200"' in live and "Counting" in live and "<html" not in live
+    assert post(signed_in, location, f"{location}/cancel").status_code == 303
+    assert "Cancelling…" in get(signed_in, location)
+    other = submit(signed_in)
+    post(signed_in, other, f"{other}/cancel")
+    page = get(signed_in, other)
+    assert "cancelled" in page and "Waiting for a free worker" not in page
+
+
+def test_filter_and_pages(signed_in: FlaskClient) -> None:
+    for number in range(27):
+        submit(signed_in, label=f"job {number:02}")
+    page = get(signed_in, "/jobs")
+    assert "job 26" in page and "job 01" not in page
+    (older,) = re.findall(r'href="(/jobs\?after=[^"]+)"', page)
+    assert "job 01" in get(signed_in, older)
+    assert "No job here is failed" in get(signed_in, "/jobs?state=failed")
+    for odd in ("state=odd", "after=x", "colour=red", "limit=0"):
+        assert "The address is not right" in get(signed_in, f"/jobs?{odd}", 422)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/jobs/x",
+        "/jobs/00000000-0000-0000-0000-000000000000",
+        "/jobs/new?protocol=none",
+        "/jobs/new?protocol=greet&version=9",
+        "/artifacts/00000000-0000-0000-0000-000000000000/content",
+        "/datasets/00000000-0000-0000-0000-000000000000/content",
+    ],
+)
+def test_what_is_not_there_is_told_on_a_page(signed_in: FlaskClient, path: str) -> None:
+    page = get(signed_in, path, 404)
+    assert "<!doctype html>" in page and "What to do:" in page
+
+
+def test_others_jobs_are_not_there(signed_in: FlaskClient, caller: Any, make_user: Any) -> None:
+    job = caller(make_user("eve")).submit()
+    for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/live", f"/tasks/{job['tasks'][0]['id']}/log"):
+        get(signed_in, path, 404)
+    get(signed_in, f"/jobs/new?protocol=greet&like={job['id']}", 404)
