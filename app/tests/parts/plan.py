@@ -60,16 +60,18 @@ def integration() -> Iterator[Job]:
     more = {
         "postgresql_listen_addresses": ["127.0.0.1", host],
         "postgresql_allowed_networks": [f"{host.rpartition('.')[0]}.0/24"],
-        "postgresql_roles": [{"name": "labfleet_test", "password": password, "databases": ["all"]}],
+        "postgresql_roles": [{"name": "labfleet_test", "password": password, "databases": []}],
         "postgresql_databases": [],
         "rabbitmq_listen_addresses": ["127.0.0.1", host],
         "rabbitmq_users": [
             {"name": "test", "password": password, "tags": ["administrator"], "permissions": [everything]}
         ],
     }
-    (folder / "services.json").write_text(json.dumps(more))
-    (folder / "services.json").chmod(0o600)
-    given = ("-e", f"@{folder / 'services.json'}")
+    # Only this directory of an inventory is not read as inventory.
+    (folder / "secrets").mkdir(mode=0o700)
+    variables = folder / "secrets" / "services.json"
+    variables.write_text(json.dumps(more))
+    given = ("-e", f"@{variables}")
     steps = [
         playbook(folder, "playbooks/machines.yml"),
         playbook(folder, "playbooks/rabbitmq.yml", "playbooks/database.yml", *given),
