@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from . import admin as admin_cli
@@ -81,8 +82,12 @@ def nobody(lab: labs.Lab) -> Iterator[Api]:
 @pytest.fixture(autouse=True, scope="session")
 def deployed(nobody: Api, lab: labs.Lab) -> None:
     """Stop with one clear line when there is no lab to test."""
-    answer = nobody.http.get("/api/v1/ready")
-    assert answer.status_code == 200, f"{lab.url} is not ready: {answer.text}; run ./lab up"
+    try:
+        answer = nobody.http.get("/api/v1/ready")
+    except httpx.TransportError as error:
+        pytest.exit(f"{lab.url} does not answer ({error}); run ./lab up", returncode=1)
+    if answer.status_code != 200:
+        pytest.exit(f"{lab.url} is not ready ({answer.text}); run ./lab status", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ class TestTableSummary:
         dataset = user.upload("broken.csv", b'a,b\n1,2\n3,"4\n')
         task = user.wait(user.submit("table-summary", inputs={"table": dataset["id"]}))
         assert (task["state"], task["failure"]) == ("failed", "user")
-        assert "line" in task["message"] + user.log(task).decode()
+        assert "Line 3" in task["message"] + user.log(task).decode()
 
 
 class TestDownloads:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -15,6 +18,7 @@ from .lab import Lab, Machine
 from .waiting import wait_for
 
 SHEPHERD = "labfleet.worker.attempt"
+LATE = hashlib.sha256(b"late").hexdigest()
 
 
 def processes(machine: Machine, word: str) -> list[str]:
@@ -90,38 +94,43 @@ class TestRestarts:
         assert any(event["attempt"] == 1 and event["from_state"] == "running" for event in user.events(task))
 
     def old_attempt_is_refused(self, lab: Lab, task: Json) -> None:
-        old = attempt(lab, task["id"], 1)
-        assert_problem(old.post("heartbeat", json={}), 409, "attempt_superseded")
         finish = {"outcome": "success", "failure": None, "exit_code": 0, "message": "late"}
-        assert_problem(old.post("finish", json=finish), 409, "attempt_superseded")
-        assert_problem(old.put("artifacts/result.txt", content=b"late"), 409, "attempt_superseded")
+        with attempt(lab, task["id"], 1) as old:
+            assert_problem(old.post("heartbeat", json={}), 409, "attempt_superseded")
+            assert_problem(old.post("finish", json=finish), 409, "attempt_superseded")
+            late = old.put("artifacts/result.txt", content=b"late", headers={"X-Content-SHA256": LATE})
+            assert_problem(late, 409, "attempt_superseded")
 
 
-def attempt(lab: Lab, task: str, number: int, signed: int | None = None) -> httpx.Client:
+@contextmanager
+def attempt(lab: Lab, task: str, number: int, signed: int | None = None) -> Iterator[httpx.Client]:
     """A worker's client for one attempt; `signed` is the number its token is good for."""
     keys = lab.secret("signing_key").split()
     token = sign_attempt(uuid.UUID(task), signed or number, keys)
-    http = connect(lab.url, lab.ca_file, token)
-    http.base_url = httpx.URL(f"{lab.url}/api/v1/attempts/{task}/{number}/")
-    return http
+    with connect(lab.url, lab.ca_file, token) as http:
+        http.base_url = httpx.URL(f"{lab.url}/api/v1/attempts/{task}/{number}/")
+        yield http
 
 
 class TestFencing:
     def test_token_of_another_attempt(self, lab: Lab, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
-        assert_problem(attempt(lab, task["id"], 1, signed=2).post("heartbeat", json={}), 401)
-        assert_problem(attempt(lab, task["id"], 2, signed=1).post("heartbeat", json={}), 401)
+        for number, signed in ((1, 2), (2, 1)):
+            with attempt(lab, task["id"], number, signed) as worker:
+                assert_problem(worker.post("heartbeat", json={}), 401)
 
     def test_finished_attempt_takes_nothing_more(self, lab: Lab, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
-        worker = attempt(lab, task["id"], 1)
-        assert worker.post("heartbeat", json={}).status_code == 409
-        assert worker.post("claim", json={"worker": "w", "claim_id": str(uuid.uuid4())}).status_code == 409
+        with attempt(lab, task["id"], 1) as worker:
+            assert_problem(worker.post("heartbeat", json={}), 409)
+            claim = {"worker": "w", "claim_id": str(uuid.uuid4())}
+            assert_problem(worker.post("claim", json=claim), 409)
         assert user.get(f"tasks/{task['id']}")["state"] == "success"
 
     def test_attempt_that_was_never_opened(self, lab: Lab, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
-        assert attempt(lab, task["id"], 7).post("heartbeat", json={}).status_code == 409
+        with attempt(lab, task["id"], 7) as worker:
+            assert_problem(worker.post("heartbeat", json={}), 409)
 
     def test_user_token_is_no_attempt_token(self, user: Api) -> None:
         task = user.wait(user.submit("acceptance-noop"))
@@ -135,7 +144,7 @@ class TestWhoMaySee:
     def test_nobody_sees_nothing(self, nobody: Api, path: str) -> None:
         assert_problem(nobody.http.get(f"/api/v1/{path}"), 401)
 
-    @pytest.mark.parametrize("token", ["lf_wrong", "", "la_x.1.y", "lf_" + "a" * 5000])
+    @pytest.mark.parametrize("token", ["lf_wrong", ".", "la_x.1.y", "lf_" + "a" * 5000])
     def test_wrong_tokens(self, nobody: Api, token: str) -> None:
         answer = nobody.http.get("/api/v1/jobs", headers={"Authorization": f"Bearer {token}"})
         assert 400 <= answer.status_code < 500

@@ -30,11 +30,10 @@ def write(path: Path) -> object:
 
 
 def listing(path: str) -> object:
-    return (
-        sorted(entry.name for entry in Path(path).iterdir())
-        if Path(path).is_dir()
-        else Path(path).read_bytes()[:40]
-    )
+    if Path(path).is_dir():
+        return sorted(entry.name for entry in Path(path).iterdir())
+    with Path(path).open("rb") as stream:
+        return stream.read(40)
 
 
 def ptrace_parent() -> object:
