@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from typing import Any
 from urllib.parse import quote
 
 from celery import Celery
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging, worker_init, worker_shutting_down
 
 from labfleet import log
@@ -107,6 +109,8 @@ def _stop(**_: Any) -> None:
 @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
 def _logging(**_: Any) -> None:
     log.configure(worker_settings().log.level)
+    # Told at each lost connection about late acknowledgements, which aren't used here.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 
 def __getattr__(name: str) -> Celery:

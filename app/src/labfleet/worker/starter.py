@@ -34,6 +34,11 @@ class Order:
     number: int
     token: str
 
+    def __post_init__(self) -> None:
+        """`ValueError` for what is no UUID and no number: both become names of files and units."""
+        if str(uuid.UUID(self.task)) != self.task or self.number < 1:
+            raise ValueError("a message names no attempt")
+
     @property
     def unit(self) -> str:
         """The attempt's unit."""

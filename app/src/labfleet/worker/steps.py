@@ -7,8 +7,10 @@ gossip, events, remote control) and declares queues for delayed delivery; none o
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, ClassVar
 
+from amqp.exceptions import NotFound
 from celery import bootsteps
 from celery.worker.consumer import Consumer, tasks
 from celery.worker.consumer.connection import Connection
@@ -21,6 +23,7 @@ from labfleet.worker import units
 
 log = get_logger(__name__)
 WAKE_SECONDS = 0.5
+MISSING_QUEUE_SECONDS = 2.0
 QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -48,6 +51,17 @@ class ReadingConsumer(Consumer):  # type: ignore[misc,unused-ignore]
     event_dispatcher = None
     heart = None
     pidbox = None
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Celery's own; a queue that isn't there is waited for, not asked for hundreds of times a second."""
+        if isinstance(exc, NotFound):
+            log.warning(
+                "a queue is missing at the broker",
+                detail=exc.reply_text,
+                hint="the publisher declares it: is this worker, and are its keys, in queue.toml?",
+            )
+            time.sleep(MISSING_QUEUE_SECONDS)
+        super().on_connection_error_after_connected(exc)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Celery's own, and a timer: a loop that sleeps until the next message doesn't see SIGTERM."""
@@ -79,6 +93,7 @@ class Cancels(bootsteps.ConsumerStep):  # type: ignore[misc,unused-ignore]
                 no_ack=True,
                 accept=["json"],
                 callbacks=[self.on_cancel],
+                on_decode_error=self.on_undecodable,
             )
         ]
 
@@ -86,10 +101,15 @@ class Cancels(bootsteps.ConsumerStep):  # type: ignore[misc,unused-ignore]
         """Stop the unit, in a thread: the event loop doesn't wait for systemd."""
         try:
             name = units.unit_name(str(body["task"]), int(body["attempt"]))
-        except (KeyError, TypeError, ValueError):
-            log.warning("a cancel that makes no sense was dropped")
+        except (KeyError, TypeError, ValueError) as error:
+            self.on_undecodable(message, error)
             return
         threading.Thread(target=_stop, args=(name,), name=f"cancel {name}", daemon=True).start()
+
+    @staticmethod
+    def on_undecodable(message: Any, error: Exception) -> None:
+        """Nothing that somebody puts into the exchange may end the worker."""
+        log.warning("a cancel that makes no sense was dropped", error=str(error))
 
 
 def _wake() -> None:
