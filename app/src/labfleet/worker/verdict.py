@@ -9,6 +9,7 @@ from labfleet.worker.execution import Ending
 
 INAPPLICABLE = 65
 SIGNALLED = 128
+KILL = 9
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 MAX_MESSAGE = 2000
 
@@ -55,6 +56,8 @@ def _sentence(code: int, words: str) -> str:
     said = f": {words}" if words else "; it printed no reason"
     if code in {NOT_EXECUTABLE, NOT_FOUND}:
         return f"Its command could not be run on this worker{said}"
+    if code == SIGNALLED + KILL:
+        return f"It was killed, most likely because it used more memory than it may (needs: memory){said}"
     if code > SIGNALLED:
         return f"It was ended by signal {code - SIGNALLED}{said}"
     return f"It ended with exit code {code}{said}"

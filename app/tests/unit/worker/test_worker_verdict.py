@@ -19,6 +19,7 @@ from labfleet.worker.verdict import judge, system_failure
         (Ending(1, "no such column"), Outcome.FAILED, Failure.USER, "exit code 1: no such column"),
         (Ending(3), Outcome.FAILED, Failure.USER, "exit code 3; it printed no reason"),
         (Ending(127, "prlimit: …"), Outcome.FAILED, Failure.USER, "command could not be run"),
+        (Ending(137), Outcome.FAILED, Failure.USER, "more memory"),
         (Ending(139), Outcome.FAILED, Failure.USER, "signal 11"),
         (Ending(143, exceeded="It ran longer"), Outcome.FAILED, Failure.USER, "It ran longer"),
         (Ending(None, exceeded="memory"), Outcome.FAILED, Failure.USER, "memory"),
