@@ -63,13 +63,12 @@ class Api:
     def wait(self, job: Json, *states: str, seconds: float = 60) -> Json:
         """The job's task once it is in one of `states` (default: any final one)."""
         wanted = set(states) or FINAL
-        seen: Json = {}
 
         def probe() -> Json | None:
-            seen.update(self.task(job))
-            return seen if seen["state"] in wanted else None
+            task = self.task(job)
+            return task if task["state"] in wanted else None
 
-        return wait_for(probe, seconds, f"job {job['id']} to be {sorted(wanted)}; it is {seen}")
+        return wait_for(probe, seconds, f"job {job['id']} to be {sorted(wanted)}", lambda: self.task(job))
 
     def cancel(self, job: Json) -> httpx.Response:
         """Ask for a job's cancellation."""

@@ -9,12 +9,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(probe: Callable[[], T | None], seconds: float, what: str, every: float = 0.1) -> T:
-    """The first truthy answer of `probe`; AssertionError naming `what` after `seconds`."""
+def wait_for(
+    probe: Callable[[], T | None], seconds: float, what: str, instead: Callable[[], object] | None = None
+) -> T:
+    """The first truthy answer of `probe`; AssertionError after `seconds` that tells what is `instead`."""
     limit = time.monotonic() + seconds
     while True:
         found = probe()
         if found:
             return found
-        assert time.monotonic() < limit, f"{what}: not within {seconds} s (last: {found!r})"
-        time.sleep(every)
+        if time.monotonic() > limit:
+            raise AssertionError(f"{what}: not within {seconds} s; {instead() if instead else found!r}")
+        time.sleep(0.1)
