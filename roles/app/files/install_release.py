@@ -63,6 +63,8 @@ def install(options: argparse.Namespace, content: Path, release: Path, scratch: 
         shutil.copytree(content / "protocols", release / "share/protocols")
     if options.source_directory:
         point_to(options.source_directory, release)
+    # uv leaves its lock writable for everybody.
+    (release / ".lock").unlink(missing_ok=True)
     (release / "release.json").write_text(json.dumps({"name": release.name}) + "\n")
 
 
