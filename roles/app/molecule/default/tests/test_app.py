@@ -1,0 +1,51 @@
+"""A release: complete, readable, not writable for services, and the current one."""
+
+import json
+
+import pytest
+from testinfra.host import Host
+
+PREFIX = "/opt/labfleet"
+NOBODY = "setpriv --reuid nobody --regid nogroup --clear-groups --"
+
+
+@pytest.fixture
+def release(host: Host) -> str:
+    return host.check_output(f"readlink {PREFIX}/current")
+
+
+def test_current_names_a_complete_release(host: Host, release: str) -> None:
+    assert release.startswith(f"{PREFIX}/releases/")
+    told = json.loads(host.file(f"{release}/release.json").content_string)
+    assert told["name"] == release.rpartition("/")[2]
+
+
+def test_nothing_else_lies_around(host: Host, release: str) -> None:
+    assert host.check_output(f"ls -A {PREFIX}/releases").split() == [release.rpartition("/")[2]]
+    assert sorted(host.check_output(f"ls -A {PREFIX}").split()) == ["current", "install_release.py", "releases"]
+
+
+def test_all_of_it_is_root_s_and_nobody_may_write(host: Host) -> None:
+    assert host.check_output(f"find {PREFIX} ! -user root -o ! -group root") == ""
+    assert host.check_output(f"find {PREFIX} ! -type l -perm /022") == ""
+
+
+def test_services_can_run_it(host: Host) -> None:
+    assert "labfleet" in host.check_output(f"{NOBODY} {PREFIX}/current/bin/labfleet --version")
+
+
+def test_bytecode_was_compiled(host: Host, release: str) -> None:
+    compiled = host.check_output(f"find {release}/lib -path '*/labfleet/__pycache__/config.*.pyc'")
+    assert len(compiled.splitlines()) == 1
+
+
+def test_only_the_parts_that_were_asked_for(host: Host) -> None:
+    python = f"{PREFIX}/current/bin/python"
+    assert host.run(f"{python} -c 'import kombu'").rc == 0
+    for absent in ("flask", "sqlalchemy", "psutil", "pip", "uv"):
+        assert host.run(f"{python} -c 'import {absent}'").rc == 1, absent
+
+
+def test_protocols_that_ship_come_along(host: Host) -> None:
+    shipped = host.check_output(f"ls {PREFIX}/current/share/protocols").split()
+    assert {"differential-network", "table-summary"} <= set(shipped)

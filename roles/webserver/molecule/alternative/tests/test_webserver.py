@@ -1,0 +1,67 @@
+"""The webserver with every variable moved."""
+
+import json
+import tomllib
+
+from testinfra.host import Host
+
+SITE = "https://labfleet.example.org:8444"
+CURL = "curl -sk --resolve labfleet.example.org:8444:127.0.0.1"
+
+
+def test_settings(host: Host) -> None:
+    told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)
+    assert told["web"] == {
+        "public_url": SITE,
+        "store": "/srv/data/store",
+        "protocols": "/srv/data/protocols",
+        "max_upload_bytes": 65536,
+        "session_hours": 1,
+    }
+    assert told["database"] == {"host": "localhost", "port": 5433, "name": "labfleet", "user": "labfleet_web"}
+    assert told["dispatcher"]["runner_url"] == "https://192.0.2.1:9443"
+    assert told["leases"] == {"lease_seconds": 30, "heartbeat_seconds": 3}
+    assert told["limits"] == {"output_bytes": 131072}
+    assert told["log"] == {"level": "debug"}
+
+
+def test_exact_sockets(host: Host) -> None:
+    address = host.check_output("hostname -I").split()[0]
+    lines = host.check_output("ss -Hltnp").splitlines()
+    wanted = {f"{listen}:{port}" for listen in ("127.0.0.1", address) for port in (8080, 8444)}
+    assert {line.split()[3] for line in lines if "nginx" in line} == wanted
+
+
+def test_only_the_listed_name_is_answered(host: Host) -> None:
+    assert host.check_output(f"{CURL} -o /dev/null -w '%{{http_code}}' {SITE}/api/v1/health") == "200"
+    said = host.check_output("curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1:8444/api/v1/health")
+    assert said == "421"
+
+
+def test_to_the_public_url(host: Host) -> None:
+    head = host.check_output("curl -sI http://127.0.0.1:8080/jobs")
+    assert f"Location: {SITE}/jobs" in head
+
+
+def test_one_process(host: Host) -> None:
+    pid = host.check_output("systemctl show labfleet-web --property=MainPID --value")
+    assert len(host.check_output(f"pgrep --parent {pid}").split()) == 1
+
+
+def test_several_signing_keys(host: Host) -> None:
+    keys = host.file("/etc/labfleet/credentials/web/signing_keys").content_string.splitlines()
+    assert keys[0].startswith("a-new-signing-key")
+    assert len(keys) == 2
+
+
+def test_another_admin_and_a_smaller_upload(host: Host) -> None:
+    login = json.dumps({"user": "root", "password": "admin-password-of-this-test"})
+    said = host.check_output(f"{CURL} -H 'Content-Type: application/json' -d '{login}' {SITE}/api/v1/login")
+    bearer = f"-H 'Authorization: Bearer {json.loads(said)['token']}'"
+    host.check_output("head -c 70000 /dev/zero > /tmp/large")
+    refused = host.check_output(f"{CURL} {bearer} --data-binary @/tmp/large '{SITE}/api/v1/datasets?name=large'")
+    assert json.loads(refused)["status"] == 413
+
+
+def test_nothing_in_the_usual_place(host: Host) -> None:
+    assert not host.file("/var/lib/labfleet").exists

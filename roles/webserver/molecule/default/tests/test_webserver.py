@@ -1,0 +1,153 @@
+"""The webserver with its defaults: the pages and the API behind nginx, files sent by nginx, secrets kept."""
+
+import json
+
+import pytest
+from testinfra.host import Host
+
+SITE = "https://127.0.0.1"
+OWNER = "owner-password-of-this-test"
+SECRETS = (
+    "web-password-of-this-test",
+    "dispatcher-password-of-this-test",
+    "password-of-the-front-end-in-this-test",
+    "signing-key-of-this-test-which-is-long-enough",
+    "session-key-of-this-test-which-is-long-enough",
+)
+
+
+def curl(host: Host, *options: str, url: str = SITE) -> str:
+    return host.check_output(f"curl -sk {' '.join(options)} '{url}'")
+
+
+@pytest.fixture(scope="module")
+def token(host: Host) -> str:
+    login = json.dumps({"user": "admin", "password": "admin-password-of-this-test"})
+    said = curl(host, "-H 'Content-Type: application/json'", f"-d '{login}'", url=f"{SITE}/api/v1/login")
+    return str(json.loads(said)["token"])
+
+
+@pytest.mark.parametrize("unit", ["labfleet-web.service", "labfleet-web.socket", "labfleet-dispatcher.service"])
+def test_units(host: Host, unit: str) -> None:
+    assert host.service(unit).is_running
+    assert host.service(unit).is_enabled
+
+
+def test_exact_sockets(host: Host) -> None:
+    lines = host.check_output("ss -Hltnp").splitlines()
+    assert {line.split()[3] for line in lines if "nginx" in line} == {"0.0.0.0:80", "0.0.0.0:443"}
+    assert not [line for line in lines if "gunicorn" in line or "python" in line or "labfleet" in line]
+
+
+@pytest.mark.parametrize("unit", ["labfleet-web", "labfleet-dispatcher"])
+def test_hardening(host: Host, unit: str) -> None:
+    verdict = host.check_output(f"systemd-analyze security --no-pager {unit}.service | tail -n 1")
+    assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "group", "mode"),
+    [
+        ("/etc/labfleet/webserver.toml", "root", "root", 0o644),
+        ("/etc/labfleet/tls/webserver.key", "root", "root", 0o600),
+        ("/etc/labfleet/credentials/web", "root", "root", 0o700),
+        ("/etc/labfleet/credentials/web/signing_keys", "root", "root", 0o600),
+        ("/etc/labfleet/credentials/dispatcher/database_password", "root", "root", 0o600),
+        ("/usr/local/sbin/labfleet-admin", "root", "root", 0o755),
+        ("/run/labfleet-web/web.sock", "root", "www-data", 0o660),
+        ("/var/lib/labfleet", "root", "root", 0o755),
+        ("/var/lib/labfleet/store", "labfleet-web", "labfleet-web", 0o750),
+        ("/var/lib/labfleet/store/blobs", "labfleet-web", "labfleet-web", 0o750),
+        ("/var/lib/labfleet/store/tmp", "labfleet-web", "labfleet-web", 0o750),
+        ("/var/lib/labfleet/store/logs", "labfleet-web", "labfleet-web", 0o750),
+        ("/var/lib/labfleet/protocols", "labfleet-web", "labfleet-web", 0o750),
+    ],
+)
+def test_modes(host: Host, path: str, user: str, group: str, mode: int) -> None:
+    file = host.file(path)
+    assert (file.user, file.group, file.mode) == (user, group, mode)
+
+
+def test_ready_but_for_the_queue_tier(host: Host) -> None:
+    checks = json.loads(curl(host, url=f"{SITE}/api/v1/ready"))["checks"]
+    assert checks == {"database": True, "store": True, "queue": False}
+
+
+def test_the_owner_s_password_is_not_on_the_machine(host: Host) -> None:
+    found = host.run(f"grep -rlsF -e {OWNER} /etc /var/lib/labfleet /run /opt/labfleet/current/bin /usr/local /root /tmp")
+    assert found.stdout == ""
+    assert OWNER not in host.check_output("journalctl --no-pager")
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_for_others(host: Host, secret: str) -> None:
+    nobody = "setpriv --reuid nobody --regid nogroup --clear-groups --"
+    assert host.run(f"{nobody} grep -rlsF -e {secret} /etc /var/lib/labfleet /run").stdout == ""
+    assert secret not in host.check_output("journalctl --no-pager; ps axeww")
+
+
+def test_to_https(host: Host) -> None:
+    head = curl(host, "-I", url="http://127.0.0.1/jobs?state=running")
+    assert head.startswith("HTTP/1.1 308")
+    assert "/jobs?state=running" in head
+
+
+def test_strict_transport(host: Host) -> None:
+    for path in ("/api/v1/health", "/static/nothing", "/api/v1/nothing"):
+        assert "strict-transport-security: max-age=" in curl(host, "-I", url=f"{SITE}{path}").lower()
+
+
+@pytest.mark.parametrize(("version", "code"), [("1.1", 35), ("1.2", 0)])
+def test_tls_versions(host: Host, version: str, code: int) -> None:
+    options = f"--tlsv{version} --tls-max {version} --ciphers DEFAULT@SECLEVEL=0"
+    assert host.run(f"curl -sk -o /dev/null {options} {SITE}/api/v1/health").rc == code
+
+
+def test_a_foreign_host_name(host: Host) -> None:
+    said = json.loads(curl(host, "-H 'Host: evil.example.org'", url=f"{SITE}/api/v1/health"))
+    assert (said["status"], said["code"]) == (421, "unknown_host")
+
+
+def test_protocols_are_there(host: Host, token: str) -> None:
+    said = curl(host, f"-H 'Authorization: Bearer {token}'", url=f"{SITE}/api/v1/protocols")
+    assert "differential-network" in said
+    assert "table-summary" in said
+
+
+def test_files_are_sent_by_nginx_with_ranges(host: Host, token: str) -> None:
+    bearer = f"-H 'Authorization: Bearer {token}'"
+    host.check_output("printf 0123456789 > /tmp/digits")
+    said = curl(host, bearer, "-H 'Content-Type: text/plain' --data-binary @/tmp/digits", url=f"{SITE}/api/v1/datasets?name=digits")
+    content = f"{SITE}/api/v1/datasets/{json.loads(said)['id']}/content"
+    assert curl(host, bearer, "-r 3-5", url=content) == "345"
+    head = curl(host, bearer, "-D - -o /dev/null", url=content).lower()
+    assert "accept-ranges: bytes" in head
+    assert "content-security-policy:" in head
+    assert "x-accel-redirect" not in head
+
+
+def test_the_store_has_no_address(host: Host, token: str) -> None:
+    assert curl(host, "-o /dev/null -w '%{http_code}'", url=f"{SITE}/_store/blobs") == "404"
+
+
+def test_a_body_that_is_too_large(host: Host, token: str) -> None:
+    host.check_output("head -c 3000000 /dev/zero > /tmp/large")
+    said = curl(host, f"-H 'Authorization: Bearer {token}'", "--data-binary @/tmp/large", url=f"{SITE}/api/v1/jobs")
+    assert json.loads(said)["status"] == 413
+
+
+def test_the_admin_s_command(host: Host) -> None:
+    assert host.check_output("labfleet-admin user list").startswith("admin\tadmin")
+
+
+def test_signing_in_is_slowed_down(host: Host) -> None:
+    bad = "-H 'Content-Type: application/json' -d '{\"user\":\"nobody\",\"password\":\"wrong\"}'"
+    codes = host.check_output(
+        f"for i in $(seq 40); do curl -sk -o /dev/null -w '%{{http_code}} ' {bad} {SITE}/api/v1/login; done"
+    )
+    assert "429" in codes.split()
+    assert set(codes.split()) <= {"401", "429"}
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
