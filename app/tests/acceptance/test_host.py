@@ -169,6 +169,8 @@ OWN_UNITS = {
     "queue": {"labfleet-runner.service", "labfleet-runner.socket", "labfleet-publisher.service"},
     "worker": {"labfleet-worker.service"},
 }
+PASSING = ("labfleet-attempt-", "labfleet-lab-")
+"""Units of running attempts, and those that the image of a test machine brings."""
 CREDENTIALS = {
     "labfleet-web": {"database_password", "signing_keys", "session_key", "worker_tokens"},
     "labfleet-dispatcher": {"database_password", "signing_keys", "runner_password"},
@@ -196,7 +198,7 @@ class TestUnits:
     def test_exactly_these_are_installed_and_run(self, machine: Machine) -> None:
         listing = machine.run("systemctl list-units --all --plain --no-legend 'labfleet*' --no-pager")
         rows = [line.split()[:4] for line in listing.splitlines()]
-        own = {row[0]: row[2] for row in rows if not row[0].startswith("labfleet-attempt")}
+        own = {row[0]: row[2] for row in rows if not row[0].startswith(PASSING)}
         expected = {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
         assert own == dict.fromkeys(expected, "active")
 

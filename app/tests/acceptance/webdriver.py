@@ -79,8 +79,8 @@ class Browser:
 
 
 @contextmanager
-def chromium(profile: Path, ca_digest: str) -> Iterator[Browser]:
-    """A headless Chromium with a profile of its own that also trusts the key of `ca_digest`."""
+def chromium(profile: Path, key_digest: str) -> Iterator[Browser]:
+    """A headless Chromium with a profile of its own that also trusts the key of `key_digest`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -90,7 +90,9 @@ def chromium(profile: Path, ca_digest: str) -> Iterator[Browser]:
     try:
         wait_for(lambda: answers(port), 10, "chromedriver")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-            answer = http.post("/session", json={"capabilities": {"alwaysMatch": wishes(profile, ca_digest)}})
+            answer = http.post(
+                "/session", json={"capabilities": {"alwaysMatch": wishes(profile, key_digest)}}
+            )
             assert answer.status_code == 200, answer.text
             browser = Browser(http, answer.json()["value"]["sessionId"])
             yield browser
@@ -100,11 +102,11 @@ def chromium(profile: Path, ca_digest: str) -> Iterator[Browser]:
         driver.wait(10)
 
 
-def wishes(profile: Path, ca_digest: str) -> dict[str, Any]:
+def wishes(profile: Path, key_digest: str) -> dict[str, Any]:
     """What the browser should be."""
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,900"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += [f"--user-data-dir={profile}", f"--ignore-certificate-errors-spki-list={ca_digest}"]
+    flags += [f"--user-data-dir={profile}", f"--ignore-certificate-errors-spki-list={key_digest}"]
     return {
         "browserName": "chrome",
         "goog:chromeOptions": {"args": flags},
