@@ -9,8 +9,9 @@ def test_packages(host: Host, package: str) -> None:
     assert host.package(package).is_installed
 
 
-def test_nothing_is_added_that_was_not_asked_for(host: Host) -> None:
-    assert "Labfleet" not in host.file("/etc/hosts").content_string
+def test_machine_knows_its_own_name(host: Host) -> None:
+    name = host.check_output("hostname")
+    assert host.check_output(f"getent ahostsv4 {name}").split()[0] == "127.0.1.1"
 
 
 @pytest.mark.parametrize(("path", "mode"), [("/etc/labfleet", 0o755), ("/etc/labfleet/credentials", 0o700)])
