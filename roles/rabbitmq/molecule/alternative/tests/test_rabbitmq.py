@@ -72,8 +72,8 @@ def test_user_of_the_machine_itself_is_refused_elsewhere(host: Host) -> None:
         ("heartbeat", "{ok,30}"),
         ("max_message_size", "{ok,4096}"),
         ("loopback_users", '{ok,[<<"local">>]}'),
-        ("disk_free_limit", '{ok,{absolute,"100MB"}}'),
-        ("vm_memory_high_watermark", "{ok,{relative,0.3}}"),
+        ("disk_free_limit", '{ok,"100MB"}'),
+        ("vm_memory_high_watermark", "{ok,0.3}"),
     ],
 )
 def test_limits(host: Host, setting: str, value: str) -> None:
