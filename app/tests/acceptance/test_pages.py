@@ -94,6 +94,7 @@ class TestPages:
         running = user.submit("acceptance-behave", {"action": "wait", "number": 8})
         signed_in.open(f"{lab.url}/jobs/{running['id']}")
         wait_for(lambda: "running" in signed_in.text.lower(), 15, "the page to say that it runs")
+        wait_for(lambda: "second 2" in signed_in.text, 15, "the page to follow the progress")
         signed_in.screenshot(PICTURES / "running.png")
         wait_for(lambda: "success" in signed_in.text.lower(), 30, "the page to say the end without a reload")
 

@@ -65,6 +65,7 @@ class Browser:
 
     def screenshot(self, file: Path) -> bytes:
         """A picture of the whole page, kept in `file`."""
+        self.call("POST", "window/rect", {"width": 1280, "height": 900})
         height = self.script("return Math.min(4000, Math.max(900, document.documentElement.scrollHeight))")
         self.call("POST", "window/rect", {"width": 1280, "height": height})
         content = base64.b64decode(self.call("GET", "screenshot"))
