@@ -187,6 +187,17 @@ MOST_EXPOSED = {
 }
 
 
+EXPECTED = Path(__file__).parent / "expected"
+
+
+def normal(machine: Machine, text: str) -> list[str]:
+    """A unit's lines without what differs from lab to lab: release, digests, names, numbers of users."""
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    kept = [line for line in lines if line and not line.startswith(("#", "X-Labfleet-", "IPAddressAllow="))]
+    named = [re.sub(rf"(hostname |https://){machine.name}\b", r"\1NAME", line) for line in kept]
+    return [re.sub(r"(/run/user/|user@)\d+", r"\1UID", line) for line in named]
+
+
 def services(machine: Machine) -> list[str]:
     """Our services on a host of these tiers."""
     units = {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
@@ -217,6 +228,20 @@ class TestUnits:
             assert not re.search(r"^(SetCredential|PassEnvironment|EnvironmentFile)=", text, re.MULTILINE)
 
     @every_machine
+    def test_text(self, machine: Machine) -> None:
+        for unit in sorted(unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())):
+            expected = (EXPECTED / unit).read_text().splitlines()
+            assert normal(machine, machine.run(f"cat /etc/systemd/system/{unit}")) == expected, unit
+
+    @every_machine
+    def test_talks_to_the_lab_only(self, machine: Machine) -> None:
+        known = {"localhost", "127.0.0.1", *(other.private_address for other in LAB.machines.values())}
+        for service in services(machine):
+            text = machine.run(f"systemctl cat {service}.service")
+            assert "IPAddressDeny=any" in text, service
+            assert set(" ".join(re.findall(r"^IPAddressAllow=(.+)$", text, re.MULTILINE)).split()) <= known
+
+    @every_machine
     def test_hardened(self, machine: Machine) -> None:
         exposure = {}
         for service in services(machine):
@@ -232,9 +257,6 @@ class TestUnits:
         strange = machine.run("find /opt/labfleet ! -user root -o -perm /022 ! -type l | head -5")
         assert strange == ""
         assert "/opt/labfleet/releases/" in machine.run("readlink -f /opt/labfleet/current")
-
-
-SECRET_FILE = re.compile(r"^-rw------- root:root ")
 
 
 class TestModes:

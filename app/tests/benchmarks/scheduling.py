@@ -15,6 +15,7 @@ from .figures import Figure, quantile
 REQUESTS = 80
 FOLDER = "/opt/labfleet-bench"
 PORT = 18443
+FCGIWRAP = "systemd-run -q --collect -u labfleet-bench -p User=www-data -p RuntimeDirectory=labfleet-bench"
 SITE = "/etc/nginx/conf.d/labfleet-bench.conf"
 BARE = {
     "plain": "#!/usr/bin/python3\nprint('Content-Type: text/plain\\n\\nok')\n",
@@ -70,7 +71,7 @@ def bare_programs(queue: Machine) -> Iterator[None]:
     certificate = queue.run(f"grep -E '^ *ssl_certificate(_key)? ' {site}")
     locations = "".join(
         f"location = /{name} {{ include fastcgi_params; fastcgi_param SCRIPT_FILENAME {FOLDER}/{name};"
-        f" fastcgi_pass unix:/run/labfleet-runner/fcgi.sock; }}\n"
+        f" fastcgi_pass unix:/run/labfleet-bench/fcgi.sock; }}\n"
         for name in BARE
     )
     server = f"server {{ listen 127.0.0.1:{PORT} ssl;\n{certificate}\n{locations} }}\n"
@@ -81,7 +82,10 @@ def bare_programs(queue: Machine) -> Iterator[None]:
                 queue.ssh("sh", "-c", f"'cat > {path}; chmod 755 {path}'"), input=text.encode(), check=False
             )
             assert done.returncode == 0
+        # Labfleet's own fcgiwrap starts the runner and no other program, so the bare ones get one like it.
+        queue.run(f"{FCGIWRAP} /usr/sbin/fcgiwrap -f -c 4 -s unix:/run/labfleet-bench/fcgi.sock")
         queue.run("nginx -t 2>&1 && systemctl reload nginx && sleep 1")
         yield
     finally:
+        queue.run("systemctl stop labfleet-bench || true")
         queue.run(f"rm -rf {FOLDER} {SITE}; systemctl reload nginx")
