@@ -15,10 +15,6 @@ from labs import BIN, ROOT, STATE, address, inventory, journals, playbook, remov
 APP = ROOT / "app"
 TESTS = APP / "tests"
 LOGS = STATE / "logs" / "test"
-BOTH = json.dumps({"machine_images_wanted": ["debian12", "debian13"]})
-IMAGES = Step(
-    [str(BIN / "ansible-playbook"), "playbooks/machine_images.yml", "-e", BOTH], folder=ROOT, counts=False
-)
 
 
 def tool(name: str, *arguments: str, folder: Path = ROOT) -> Step:
@@ -96,7 +92,7 @@ def molecule() -> Iterator[Job]:
         environment = {"NO_COLOR": "1", "PYTEST_ADDOPTS": f"--junitxml={result}"}
         command = [*_as_root(), str(BIN / "molecule"), "test", "-s", scenario]
         names = [platform["name"] for platform in yaml.safe_load(path.read_text())["platforms"]]
-        steps = [IMAGES, Step(command, environment, path.parents[2], result)]
+        steps = [Step(command, environment, path.parents[2], result)]
         remove = Step([*_as_root(), "podman", "rm", "--force", "--ignore", "--time", "5", *names])
         yield Job("molecule", name, steps, LOGS / f"{name}.log", [remove])
 
@@ -119,9 +115,7 @@ def acceptance(name: str, like: str) -> Iterator[Job]:
 
 def vagrant() -> Iterator[Job]:
     """The shipped Vagrantfile by Debian's Vagrant."""
-    yield Job(
-        "vagrant", "vagrant", [IMAGES, pytest("vagrant", "tests/vagrant")], LOGS / "vagrant.log", alone="lab"
-    )
+    yield Job("vagrant", "vagrant", [pytest("vagrant", "tests/vagrant")], LOGS / "vagrant.log", alone="lab")
 
 
 # In the order in which they begin: what takes longest goes first.
