@@ -15,9 +15,17 @@ headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/json"
 
 
 def connect(host: str, port: int) -> http.client.HTTPSConnection:
+    """nginx may take a moment to listen where it was told to."""
     connection = http.client.HTTPSConnection(host, port, context=context, timeout=30)
-    connection.connect()
-    return connection
+    limit = time.monotonic() + 30
+    while True:
+        try:
+            connection.connect()
+            return connection
+        except ConnectionRefusedError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.2)
 
 
 def timed(connection: http.client.HTTPSConnection, path: str, body: str) -> float:

@@ -66,7 +66,9 @@ def breakdown(histories: list[list[Json]]) -> Iterator[Figure]:
     """The median of each step between two events."""
     steps: dict[str, list[float]] = {}
     for history in histories:
-        for first, second in pairwise(history):
+        # The dispatcher's own note may come before or after the claim, so it divides nothing.
+        steady = [event for event in history if event["event"] != "dispatched"]
+        for first, second in pairwise(steady):
             name = f"  of it {first['event']} → {second['event']}, p50"
             steps.setdefault(name, []).append(milliseconds(first, second))
     for name, values in steps.items():

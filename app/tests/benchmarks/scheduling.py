@@ -84,7 +84,7 @@ def bare_programs(queue: Machine) -> Iterator[None]:
             assert done.returncode == 0
         # Labfleet's own fcgiwrap starts the runner and no other program, so the bare ones get one like it.
         queue.run(f"{FCGIWRAP} /usr/sbin/fcgiwrap -f -c 4 -s unix:/run/labfleet-bench/fcgi.sock")
-        queue.run("nginx -t 2>&1 && systemctl reload nginx && sleep 1")
+        queue.run("nginx -t 2>&1 && systemctl reload nginx")
         yield
     finally:
         queue.run("systemctl stop labfleet-bench || true")
