@@ -1,0 +1,15 @@
+"""Declares at the broker what a publisher declares: PORT VHOST WORKER KEY…, password on input."""
+
+import sys
+
+from amqp import Connection
+
+from labfleet.config import PublisherSection
+from labfleet.runner.topology import declare
+
+port, vhost, worker, *keys = sys.argv[1:]
+settings = PublisherSection(broker_port=int(port), vhost=vhost, workers=[worker], keys=keys)
+with Connection(
+    f"127.0.0.1:{port}", userid=settings.user, password=sys.stdin.read(), virtual_host=vhost
+) as connection:
+    declare(connection, settings)
