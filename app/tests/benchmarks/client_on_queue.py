@@ -21,11 +21,12 @@ def connect(host: str, port: int) -> http.client.HTTPSConnection:
     while True:
         try:
             connection.connect()
-            return connection
         except ConnectionRefusedError:
             if time.monotonic() > limit:
                 raise
             time.sleep(0.2)
+        else:
+            return connection
 
 
 def timed(connection: http.client.HTTPSConnection, path: str, body: str) -> float:
