@@ -106,9 +106,9 @@ def test_a_job_runs_on_the_machine(machine: Machine) -> None:
 
 def test_an_edit_shows_without_provisioning(machine: Machine) -> None:
     package = machine.tree / "app/src/labfleet/__init__.py"
-    changed = re.sub(r'__version__ = "[^"]+"', '__version__ = "0.0.0+edited"', package.read_text())
-    assert "0.0.0+edited" in changed
-    package.write_text(changed)
+    text = package.read_text()
+    assert "__version__: str\n" in text
+    package.write_text(text.replace("__version__: str\n", '__version__ = "0.0.0+edited"\n'))
 
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
