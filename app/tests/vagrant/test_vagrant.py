@@ -105,10 +105,11 @@ def test_a_job_runs_on_the_machine(machine: Machine) -> None:
 
 
 def test_an_edit_shows_without_provisioning(machine: Machine) -> None:
-    package = machine.tree / "app/src/labfleet/__init__.py"
-    text = package.read_text()
-    assert "__version__: str\n" in text
-    package.write_text(text.replace("__version__: str\n", '__version__ = "0.0.0+edited"\n'))
+    page = machine.tree / "app/src/labfleet/web/api/machines.py"
+    before = page.read_text()
+    after = before.replace('version=version("labfleet")', 'version="0.0.0+edited"')
+    assert before != after
+    page.write_text(after)
 
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
