@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from labfleet.cli.client import Client
@@ -18,6 +18,8 @@ from labfleet.cli.credentials import load
 
 R = TypeVar("R")
 
+# So wide that nothing is cut off when the output goes into a pipe.
+PIPE_WIDTH = 1000
 STATE_STYLES = {
     "queued": "yellow",
     "running": "cyan",
@@ -33,7 +35,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the se
 
 def console() -> Console:
     """Standard output; colours and widths only where somebody looks."""
-    return Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True)
+    if not out.is_terminal:
+        out.width = PIPE_WIDTH
+    return out
 
 
 def connect() -> Client:
@@ -69,12 +74,12 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], empty: str) -> 
     if not listed:
         click.echo(empty, err=True)
         return
-    # Nothing is cut off when the output goes into a pipe.
-    grid = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    first, *others = columns
+    # The first column is what other commands take: it is never cut.
+    grid = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False, header_style="bold")
     for row in listed:
         grid.add_row(*row)
-    out = console()
-    out.print(grid, width=None if out.is_terminal else 400)
+    console().print(grid)
 
 
 def _cell(value: Any) -> str:

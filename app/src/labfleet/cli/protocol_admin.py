@@ -41,12 +41,15 @@ def import_(directories: tuple[Path, ...]) -> None:
 
     settings = web_settings()
     store = ProtocolStore(settings.web.protocols)
-    sessions = session_factory(make_engine(settings.database, credential("database_password")))
-    for directory in directories:
-        with sessions() as session, session.begin():
-            version, changed = import_protocol(session, store, directory)
-        word = "imported" if changed else "unchanged"
-        click.echo(f"{word} {version.manifest.name} {version.manifest.version} {version.commit}")
+    engine = make_engine(settings.database, credential("database_password"))
+    try:
+        for directory in directories:
+            with session_factory(engine).begin() as session:
+                version, changed = import_protocol(session, store, directory)
+            word = "imported" if changed else "unchanged"
+            click.echo(f"{word} {version.manifest.name} {version.manifest.version} {version.commit}")
+    finally:
+        engine.dispose()
 
 
 COMMANDS: list[click.Command] = [protocol]

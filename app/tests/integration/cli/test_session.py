@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+PASSWORD = "a long enough password"
+
+
+def test_login_keeps_the_token_for_this_user_only(
+    server: Any, account: None, run: Run, tmp_path: Path
+) -> None:
+    ended = run("login", server.url, "--user", "ada", "--password-file", "-", stdin=PASSWORD)
+    assert ended.code == 0, ended.err
+    path = tmp_path / "config/labfleet/credentials.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert '"token": "lf_' in path.read_text()
+    assert PASSWORD not in path.read_text()
+    assert run("jobs").code == 0
+
+
+def test_password_from_a_file(server: Any, account: None, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    assert run("login", server.url, "--user", "ada", "--password-file", str(tmp_path / "password")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("password", "text"),
+    [("wrong", "Error:"), ("", "The password is empty"), ("\n", "The password is empty")],
+)
+def test_a_wrong_password(server: Any, account: None, run: Run, password: str, text: str) -> None:
+    ended = run("login", server.url, "--user", "ada", "--password-file", "-", stdin=password)
+    assert ended.code == 1
+    assert text in ended.err
+    assert "Hint:" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_nobody_signed_in(run: Run) -> None:
+    ended = run("jobs")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "Error: No server is known.",
+        "Hint:  Run 'labfleet login URL', or set LABFLEET_URL and LABFLEET_TOKEN.",
+    ]
+
+
+def test_a_token_that_is_not_good(server: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABFLEET_URL", server.url)
+    monkeypatch.setenv("LABFLEET_TOKEN", "lf_wrong")
+    ended = run("jobs")
+    assert ended.code == 1
+    assert "labfleet login" in ended.err
+
+
+def test_the_kept_token_goes_to_no_other_server(signed_in: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABFLEET_URL", "https://other.example.org")
+    ended = signed_in("jobs")
+    assert ended.code == 1
+    assert "There is no token for https://other.example.org" in ended.err
+
+
+def test_a_server_that_is_not_there(signed_in: Run, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labfleet.cli.client.FIRST_PAUSE_SECONDS", 0.01)
+    server.stop()
+    ended = signed_in("jobs")
+    assert ended.code == 1
+    assert "can't be reached" in ended.err
+
+
+def test_wrong_usage(run: Run) -> None:
+    assert run("jobs", "--state", "asleep").code == 2
+    assert run("frobnicate").code == 2
