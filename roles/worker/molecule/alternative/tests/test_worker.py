@@ -1,4 +1,4 @@
-"""A worker with every variable moved."""
+"""A worker with every variable moved, from a release that lies elsewhere."""
 
 import tomllib
 
@@ -7,33 +7,53 @@ from testinfra.host import Host
 
 def test_settings(host: Host) -> None:
     told = tomllib.loads(host.file("/etc/labfleet/worker.toml").content_string)
-    assert told["worker"] == {
-        "name": "large1",
-        "keys": ["python.large"],
-        "slots": 3,
-        "work_directory": "/srv/work",
-        "presence_seconds": 20,
-        "grace_seconds": 3,
-        "patience_seconds": 60,
-        "sandbox_readonly_paths": ["/opt"],
-    }
     address = host.check_output("hostname -I").split()[0]
-    assert told["broker"] == {"host": address, "port": 5672, "vhost": "other", "user": "labfleet_worker"}
-    assert told["front_ends"]["other"] == {
-        "url": "https://192.0.2.2:444",
-        "ca_file": "/etc/labfleet/tls/front-end-other.crt",
+    ca_file = "/etc/labfleet/tls/front-end-{}.crt"
+    assert told == {
+        "worker": {
+            "name": "large1",
+            "keys": ["python.large"],
+            "slots": 3,
+            "work_directory": "/srv/work",
+            "presence_seconds": 20,
+            "grace_seconds": 3,
+            "patience_seconds": 60,
+            "sandbox_readonly_paths": ["/opt"],
+        },
+        "broker": {"host": address, "port": 5673, "vhost": "other", "user": "labfleet_worker"},
+        "front_ends": {
+            "web": {"url": "https://192.0.2.1", "ca_file": ca_file.format("web")},
+            "other": {"url": "https://192.0.2.2:444", "ca_file": ca_file.format("other")},
+        },
+        "log": {"level": "debug"},
     }
-    assert told["log"] == {"level": "debug"}
 
 
 def test_unit(host: Host) -> None:
     assert host.service("labfleet-worker").is_running
-    allowed = host.check_output("systemctl show labfleet-worker --property=IPAddressAllow --value")
-    assert {"192.0.2.1/32", "192.0.2.2/32"} <= set(allowed.split())
+    address = host.check_output("hostname -I").split()[0]
+    text = host.file("/etc/systemd/system/labfleet-worker.service").content_string.splitlines()
+    for line in (
+        "X-Labfleet-Release=a-release-of-the-test",
+        "ExecStart=/srv/labfleet/current/bin/celery -A labfleet.worker.app worker --hostname large1",
+        "WorkingDirectory=/srv/work",
+        "ReadWritePaths=/srv/work",
+        "IPAddressAllow=localhost " + " ".join(sorted([address, "192.0.2.1", "192.0.2.2"])),
+    ):
+        assert line in text
 
 
-def test_connected_to_another_virtual_host(host: Host) -> None:
-    assert "labfleet_worker\tother" in host.check_output("rabbitmqctl -q list_connections user vhost")
+def test_reads_the_queues_of_its_key_and_its_name(host: Host) -> None:
+    consumers = host.check_output("rabbitmqctl --silent -p other list_consumers queue_name </dev/null")
+    queues = {line for line in consumers.splitlines() if line.startswith("labfleet.")}
+    assert queues == {"labfleet.key.python.large", "labfleet.control.large1"}
+
+
+def test_takes_as_much_as_it_has_slots(host: Host) -> None:
+    consumers = host.check_output(
+        "rabbitmqctl --silent -p other list_consumers queue_name prefetch_count </dev/null"
+    )
+    assert ["labfleet.key.python.large", "3"] in [line.split() for line in consumers.splitlines()]
 
 
 def test_only_the_packages_that_were_asked_for(host: Host) -> None:
@@ -43,5 +63,15 @@ def test_only_the_packages_that_were_asked_for(host: Host) -> None:
 
 def test_work_directory(host: Host) -> None:
     directory = host.file("/srv/work")
-    assert (directory.user, directory.mode) == ("labfleet-worker", 0o700)
+    assert (directory.user, directory.group, directory.mode) == ("labfleet-worker", "labfleet-worker", 0o700)
+    assert host.user("labfleet-worker").home == "/srv/work"
     assert not host.file("/var/lib/labfleet-worker").exists
+
+
+def test_authority_of_each_front_end(host: Host) -> None:
+    for name in ("web", "other"):
+        assert "BEGIN CERTIFICATE" in host.file(f"/etc/labfleet/tls/front-end-{name}.crt").content_string
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
