@@ -18,7 +18,8 @@ from jobs import Job, Outcome, Pool
 from plan import PARTS, jobs_of
 from results import table
 
-SLOTS = int(os.environ.get("LABFLEET_TEST_JOBS", max(2, os.cpu_count() or 2)))
+# One more than there are cores: much of a job is waiting for its machines.
+SLOTS = int(os.environ.get("LABFLEET_TEST_JOBS", 1 + (os.cpu_count() or 2)))
 
 
 def main() -> int:
