@@ -10,6 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
 
 from .lab import REPOSITORY, Lab, Machine, inventory_path, load
 from .playbook import site
@@ -99,7 +105,17 @@ def patterns(lab: Lab) -> list[str]:
 def values(text: str) -> set[str]:
     """The values in one file: a password is one line; of a private key every line of its body counts."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("-----")]
-    return {line.split(" salt=")[0] for line in lines if len(line) >= 16 or len(lines) == 1}
+    found = {line.split(" salt=")[0] for line in lines if len(line) >= 16 or len(lines) == 1}
+    public = public_half(text) if "PRIVATE KEY" in text else ""
+    return {value for value in found if value not in public}
+
+
+def public_half(text: str) -> str:
+    """A private key's file ends with its public key, which is no secret."""
+    load = load_ssh_private_key if "OPENSSH" in text else load_pem_private_key
+    public = load(text.encode(), None).public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return "".join(line for line in pem.splitlines() if not line.startswith("-----"))
 
 
 CAT = "-print0 | xargs -0 -r cat 2>/dev/null"
