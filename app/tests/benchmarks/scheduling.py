@@ -16,7 +16,7 @@ REQUESTS = 80
 FOLDER = "/opt/labfleet-bench"
 PORT = 18443
 FCGIWRAP = "systemd-run -q --collect -u labfleet-bench -p User=www-data -p RuntimeDirectory=labfleet-bench"
-SITE = "/etc/nginx/conf.d/labfleet-bench.conf"
+SITE = "/etc/nginx/labfleet.d/bench.conf"
 BARE = {
     "plain": "#!/usr/bin/python3\nprint('Content-Type: text/plain\\n\\nok')\n",
     "lean": "#!/usr/bin/python3 -IS\nprint('Content-Type: text/plain\\n\\nok')\n",
@@ -67,7 +67,7 @@ def measure(lab: Lab, queue: Machine) -> dict[str, list[float]]:
 @contextmanager
 def bare_programs(queue: Machine) -> Iterator[None]:
     """The bare programs behind the same nginx, TLS and fcgiwrap, for the time of the measurement."""
-    site = queue.run("grep -rlE 'listen .*8443' /etc/nginx/ | head -1").strip()
+    site = queue.run("grep -lE 'listen .*8443' /etc/nginx/labfleet.d/*.conf | head -1").strip()
     certificate = queue.run(f"grep -E '^ *ssl_certificate(_key)? ' {site}")
     locations = "".join(
         f"location = /{name} {{ include fastcgi_params; fastcgi_param SCRIPT_FILENAME {FOLDER}/{name};"
