@@ -49,6 +49,11 @@ def unit() -> Iterator[Job]:
     yield Job("unit", "unit", [pytest("unit", "tests/unit")], LOGS / "unit.log")
 
 
+def protocols() -> Iterator[Job]:
+    """The protocols that ship, by the interpreters of this computer, against reference values."""
+    yield Job("protocols", "protocols", [pytest("protocols", "tests/protocols")], LOGS / "protocols.log")
+
+
 def integration() -> Iterator[Job]:
     """Against a PostgreSQL and a RabbitMQ that the project's own roles have made on a machine of its own."""
     folder, host, password = inventory("services", "local"), address("services"), secrets.token_hex(16)
@@ -123,6 +128,7 @@ PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     "single": lambda: acceptance("single", "local"),
     "lint": lint,
     "unit": unit,
+    "protocols": protocols,
     "integration": integration,
     "cluster": lambda: acceptance("cluster", "cluster"),
     "vagrant": vagrant,
