@@ -48,7 +48,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="directory with pyproject.toml and uv.lock")
+    parser.add_argument("--source", type=Path, required=True, help="directory of pyproject.toml and uv.lock")
     parser.add_argument("--cache", type=Path, required=True, help="directory that keeps built releases")
     parser.add_argument("--uv", required=True, help="path of uv")
     parser.add_argument("--python-version", required=True, help="of the node, for example 3.11")
@@ -144,12 +144,10 @@ def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def locked_requirements(options: argparse.Namespace) -> list[str]:
     """`name==version --hash=…` for each dependency of the extras that the node's Python needs, and for uv."""
-    exported = run(
-        [options.uv, "export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate"]
-        + [f"--extra={extra}" for extra in extras(options)],
-        options.source,
-    )
-    uv = run([options.uv, "export", "--frozen", "--only-group=controller", "--no-header", "--no-annotate"], options.source)
+    export = [options.uv, "export", "--frozen", "--no-header", "--no-annotate"]
+    wanted = [f"--extra={extra}" for extra in extras(options)]
+    exported = run([*export, "--no-dev", "--no-emit-project", *wanted], options.source)
+    uv = run([*export, "--only-group=controller"], options.source)
     chosen = joined(exported) + [line for line in joined(uv) if line.startswith("uv==")]
     environment = {
         "python_version": options.python_version,
@@ -161,7 +159,7 @@ def locked_requirements(options: argparse.Namespace) -> list[str]:
         "implementation_name": "cpython",
         "platform_python_implementation": "CPython",
     }
-    return [line for line in map(lambda line: applicable(line, environment), chosen) if line]
+    return [line for line in (applicable(line, environment) for line in chosen) if line]
 
 
 def joined(text: str) -> list[str]:
@@ -212,7 +210,9 @@ def run(command: list[str], directory: Path) -> str:
     """Output of a command; what it complained about is printed when it fails."""
     environment = {**os.environ, "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1"}
     environment.pop("VIRTUAL_ENV", None)
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command[:4])} … failed with exit code {done.returncode}:\n{done.stderr.strip()}")
     return done.stdout

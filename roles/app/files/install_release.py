@@ -32,7 +32,7 @@ def main() -> int:
         scratch = Path(directory)
         with tarfile.open(options.archive) as tar:
             # Debian 12's Python has no filters yet; the archive is our own all the same.
-            tar.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            tar.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # noqa: S202
         install(options, scratch / release.name, release, scratch)
     options.archive.unlink()
     prune(options, release)
@@ -56,8 +56,9 @@ def install(options: argparse.Namespace, content: Path, release: Path, scratch: 
     environment = {"PATH": os.environ["PATH"], "UV_CACHE_DIR": str(scratch / "cache"), "UV_OFFLINE": "1"}
     base = [str(uv), "--no-config", "--quiet"]
     run([*base, "venv", "--python", PYTHON, "--no-python-downloads", str(release)], environment)
-    command = [*base, "pip", "install", "--python", str(release / "bin/python"), "--no-index", "--link-mode=copy"]
-    command += ["--find-links", str(content / "wheels"), "--require-hashes", "--no-deps", "--compile-bytecode"]
+    command = [*base, "pip", "install", "--python", str(release / "bin/python"), "--no-index", "--no-deps"]
+    command += ["--find-links", str(content / "wheels"), "--require-hashes"]
+    command += ["--link-mode=copy", "--compile-bytecode"]
     run([*command, "--requirement", str(content / "requirements.txt")], environment)
     if (content / "protocols").is_dir():
         shutil.copytree(content / "protocols", release / "share/protocols")
