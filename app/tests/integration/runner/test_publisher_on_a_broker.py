@@ -105,7 +105,7 @@ def test_without_a_broker_it_answers_quickly_and_comes_back(
     started = time.monotonic()
     reply = cgi("schedule", {"messages": [message(broker.key)]})
     assert (reply.status, reply.body["code"]) == (503, "unavailable")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10  # not the 15 that the CGI program would wait
 
     with Relay(port, (broker.host, broker.port)) as relay:
         wait_for(lambda: cgi("health", method="GET").status == 200)

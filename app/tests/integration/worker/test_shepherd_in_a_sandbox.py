@@ -155,7 +155,7 @@ def test_sigterm_stops_it_gently_and_hands_it_back(shepherd: Start) -> None:
 
     run.terminate()
 
-    assert run.wait(10)["outcome"] == "stopped"
+    assert run.wait(60)["outcome"] == "stopped"
     assert b"asked to stop" in run.attempt.log
 
 
@@ -165,7 +165,7 @@ def test_a_cancel_comes_with_the_heartbeat(shepherd: Start) -> None:
 
     run.attempt.cancel = True
 
-    assert run.wait(10)["outcome"] == "stopped"
+    assert run.wait(60)["outcome"] == "stopped"
 
 
 def test_who_does_not_hear_is_killed_after_the_grace(shepherd: Start) -> None:
@@ -177,8 +177,8 @@ def test_who_does_not_hear_is_killed_after_the_grace(shepherd: Start) -> None:
     started = time.monotonic()
     run.terminate()
 
-    assert run.wait(10)["outcome"] == "stopped"
-    assert 0.9 < time.monotonic() - started < 5
+    assert run.wait(60)["outcome"] == "stopped"
+    assert 0.9 < time.monotonic() - started < 60  # the program itself would sleep for 99
 
 
 def test_nothing_survives_a_shepherd_that_is_killed(shepherd: Start) -> None:
