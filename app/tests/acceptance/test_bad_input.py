@@ -155,9 +155,9 @@ class TestUploadsCutOff:
                 "Content-Type: text/csv\r\nContent-Length: 50000000\r\n\r\n"
             )
             stream.sendall(head.encode() + b"1,2,3\n" * 1_000_000)
-            wait_for(lambda: store(webserver) - before, 10, "the upload to have begun on disk")
+            wait_for(lambda: store(webserver) - before, 60, "the upload to have begun on disk")
             stream.shutdown(socket.SHUT_RDWR)
-        wait_for(lambda: store(webserver) == before, 15, "the remains to be gone")
+        wait_for(lambda: store(webserver) == before, 60, "the remains to be gone")
         assert "cut.csv" not in [item["name"] for item in user.get("datasets")["items"]]
 
     def connection(self, lab: Lab) -> ssl.SSLSocket:

@@ -31,7 +31,7 @@ def running(user: Api, seconds: int, action: str = "wait", marker: str = "") -> 
     """A job whose program is at work (it has told its progress), and its task."""
     job = user.submit("acceptance-behave", {"action": action, "number": seconds, "marker": marker})
     user.wait(job, "running", seconds=30)
-    wait_for(lambda: user.task(job)["progress_text"], 20, "the first progress")
+    wait_for(lambda: user.task(job)["progress_text"], 60, "the first progress")
     return job, user.task(job)
 
 

@@ -78,7 +78,7 @@ class TestPages:
         signed_in.open(f"{lab.url}/jobs/{job}")
         assert "success" in signed_in.text.lower()
         loaded = "return [...document.images].filter(i => i.complete && i.naturalWidth > 300).length"
-        wait_for(lambda: signed_in.script(loaded), 10, "the plot to be shown")
+        wait_for(lambda: signed_in.script(loaded), 60, "the plot to be shown")
         picture = signed_in.screenshot(PICTURES / "job.png")
         assert len(picture) > 30_000
         assert signed_in.complaints() == []
@@ -88,16 +88,16 @@ class TestPages:
         assert "seen in a browser" in signed_in.text
         signed_in.screenshot(PICTURES / "jobs.png")
         signed_in.click(f"a[href*='{job}']")
-        wait_for(lambda: job in signed_in.url, 10, "the job's page")
+        wait_for(lambda: job in signed_in.url, 60, "the job's page")
         assert signed_in.complaints() == []
 
     def test_progress_is_live(self, signed_in: Browser, lab: Lab, user: Api) -> None:
         running = user.submit("acceptance-behave", {"action": "wait", "number": 12})
         signed_in.open(f"{lab.url}/jobs/{running['id']}")
-        wait_for(lambda: "running" in signed_in.text.lower(), 15, "the page to say that it runs")
-        wait_for(lambda: re.search(r"second \d", signed_in.text), 15, "the page to follow the progress")
+        wait_for(lambda: "running" in signed_in.text.lower(), 60, "the page to say that it runs")
+        wait_for(lambda: re.search(r"second \d", signed_in.text), 60, "the page to follow the progress")
         signed_in.screenshot(PICTURES / "running.png")
-        wait_for(lambda: "success" in signed_in.text.lower(), 30, "the page to say the end without a reload")
+        wait_for(lambda: "success" in signed_in.text.lower(), 60, "the page to say the end without a reload")
 
     @pytest.mark.parametrize("page", ["", "workers", "protocols", "datasets"])
     def test_pages_have_no_console_error(self, signed_in: Browser, lab: Lab, page: str) -> None:

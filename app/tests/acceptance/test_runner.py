@@ -106,7 +106,7 @@ class TestCalls:
         answer = door.post("/runner/v1/schedule", json={"messages": [stranger]})
         assert answer.status_code == 200, answer.text
         assert answer.json()["results"] == [{"task": stranger["task"], "attempt": 1, "status": "confirmed"}]
-        wait_for(lambda: not any(queued(broker).values()), 20, "the message to be consumed")
+        wait_for(lambda: not any(queued(broker).values()), 60, "the message to be consumed")
         wait_for(
             lambda: traces(worker, "labfleet-worker", stranger["task"]),
             20,

@@ -89,7 +89,7 @@ def chromium(profile: Path, key_digest: str) -> Iterator[Browser]:
         ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: answers(port), 10, "chromedriver")
+        wait_for(lambda: answers(port), 60, "chromedriver")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             answer = http.post(
                 "/session", json={"capabilities": {"alwaysMatch": wishes(profile, key_digest)}}
