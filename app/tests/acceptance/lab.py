@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import testinfra
+import testinfra  # type: ignore[import-untyped]
 from jinja2 import Template
-from testinfra.host import Host
+from testinfra.host import Host  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TIERS = ("rabbitmq", "database", "queue", "worker", "webserver")
