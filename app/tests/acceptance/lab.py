@@ -103,7 +103,14 @@ def load(inventory: Path) -> Lab:
     groups = {tier: _members(listing, tier) for tier in TIERS}
     variables: dict[str, dict[str, Any]] = listing["_meta"]["hostvars"]
     names = sorted({name for members in groups.values() for name in members})
-    return Lab(inventory, {name: _machine(name, variables[name], groups) for name in names}, groups)
+    return Lab(
+        inventory,
+        {
+            name: _machine(name, {"inventory_dir": str(_folder(inventory)), **variables[name]}, groups)
+            for name in names
+        },
+        groups,
+    )
 
 
 def _ansible_inventory(inventory: Path) -> str:
@@ -129,7 +136,7 @@ def _members(listing: dict[str, Any], group: str) -> list[str]:
 
 
 def _machine(name: str, variables: dict[str, Any], groups: dict[str, list[str]]) -> Machine:
-    known = {"inventory_hostname": name, "inventory_dir": str(_folder(inventory_path())), **variables}
+    known = {"inventory_hostname": name, **variables}
     # By default the private address is the one that the machine has; a fact that no inventory lists.
     known["ansible_facts"] = {"default_ipv4": {"address": variables.get("ansible_host", name)}}
     return Machine(
