@@ -12,10 +12,10 @@ from sqlalchemy import URL, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from labfleet import systemd
 from labfleet.config import WebserverSettings, credential, credential_lines, dispatcher_settings
 from labfleet.db.engine import database_url, engine_for, session_factory
 from labfleet.db.models import OutboxRow
-from labfleet.dispatch import systemd
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.reconcile import reconcile

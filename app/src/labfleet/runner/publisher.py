@@ -9,10 +9,10 @@ import time
 from labfleet import log
 from labfleet.config import QueueSettings, credential, queue_settings
 from labfleet.runner.broker import Broker
-from labfleet.runner.notify import notify, watchdog_seconds
 from labfleet.runner.sender import Sender
 from labfleet.runner.server import Server
 from labfleet.runner.service import Service
+from labfleet.systemd import notify, watchdog_seconds
 
 MARGIN_SECONDS = 2
 """The publisher's patience ends so much before the CGI program's, so that the answer still arrives."""
