@@ -10,9 +10,9 @@ import os
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,9 +21,27 @@ from pydantic_settings import (
 )
 
 from labfleet.errors import ConfigError
+from labfleet.names import WORKER, is_key, is_worker
 
 GIB = 1024**3
 MIB = 1024**2
+
+
+def _key(value: str) -> str:
+    if not is_key(value):
+        raise ValueError(f"'{value}' must be dotted words of a-z, 0-9, _ and -, the first not '{WORKER}'")
+    return value
+
+
+def _worker(value: str) -> str:
+    if not is_worker(value):
+        raise ValueError(f"'{value}' must be dotted words of letters, digits, _ and -")
+    return value
+
+
+Key = Annotated[str, AfterValidator(_key)]
+WorkerName = Annotated[str, AfterValidator(_worker)]
+Tag = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Section(BaseModel):
@@ -93,6 +111,7 @@ class LimitsSection(Section):
     """`[limits]`: what one attempt may use; a protocol's `needs` may ask up to these."""
 
     wall_seconds: int = Field(default=3600, gt=0)
+    cpu_seconds: int = Field(default=4 * 3600, gt=0)
     memory_bytes: int = Field(default=2 * GIB, gt=0)
     log_bytes: int = Field(default=10 * MIB, gt=0)
     output_bytes: int = Field(default=GIB, gt=0)
@@ -116,8 +135,8 @@ class PublisherSection(Section):
     broker_port: int = Field(default=5672, ge=1, le=65535)
     vhost: str = "labfleet"
     user: str = "labfleet_publisher"
-    keys: list[str] = Field(default=["python", "r"])
-    workers: list[str] = Field(default_factory=list)
+    keys: list[Key] = Field(default=["python", "r"])
+    workers: list[WorkerName] = Field(default_factory=list)
     confirm_timeout_seconds: float = Field(default=10, gt=0)
     delivery_limit: int = Field(default=10, gt=0)
 
@@ -125,11 +144,12 @@ class PublisherSection(Section):
 class WorkerSection(Section):
     """`[worker]`: what this worker serves and where it works."""
 
-    name: str
-    keys: list[str] = Field(default=["python", "r"])
+    name: WorkerName
+    keys: list[Key] = Field(default=["python", "r"])
+    tags: list[Tag] = Field(default_factory=list, max_length=100)
     slots: int = Field(default=1, gt=0)
     work_directory: Path = Path("/var/lib/labfleet-worker")
-    presence_seconds: float = Field(default=10, gt=0)
+    presence_seconds: float = Field(default=5, gt=0)
     grace_seconds: float = Field(default=10, ge=0)
     patience_seconds: float = Field(default=900, gt=0)
     sandbox_readonly_paths: list[Path] = Field(default_factory=list)

@@ -43,9 +43,10 @@ class TestBroker:
         self.connection.connect()
 
     @property
-    def queues(self) -> tuple[str, str]:
-        """The queue of the key, the control queue of the worker."""
-        return f"labfleet.key.{self.key}", f"labfleet.control.{self.worker}"
+    def queues(self) -> tuple[str, str, str]:
+        """The queue of the key, the control queue of the worker, its own queue."""
+        worker = self.worker
+        return f"labfleet.key.{self.key}", f"labfleet.control.{worker}", f"labfleet.worker.{worker}"
 
     def take(self, queue: str) -> amqp.Message | None:
         """The next message of a queue."""

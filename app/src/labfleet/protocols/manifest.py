@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from labfleet.names import WORKER, is_key
 from labfleet.protocols import schema
 from labfleet.protocols.problems import MANIFEST, InvalidProtocol, Problem
 from labfleet.protocols.yamlfile import Document, read_yaml
@@ -52,6 +53,12 @@ def seconds_of(time: str) -> int:
     if not match:
         raise ValueError("write a time as a number and s, m, h or d, for example 10m")
     return int(match[1]) * _TIME_UNITS[match[2]]
+
+
+def _key(value: str) -> str:
+    if not is_key(value):
+        raise ValueError(f"a key's first word is not '{WORKER}': such keys lead to single workers")
+    return value
 
 
 def _size(value: str) -> str:
@@ -136,7 +143,7 @@ class Manifest(Strict):
     version: Annotated[str, Field(pattern=VERSION, max_length=64)]
     title: Title
     description: Description = ""
-    key: Annotated[str, Field(pattern=KEY, max_length=100)]
+    key: Annotated[str, Field(pattern=KEY, max_length=100), AfterValidator(_key)]
     command: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_argument)]],
         Field(min_length=1, max_length=64),

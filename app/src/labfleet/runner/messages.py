@@ -8,6 +8,8 @@ from amqp import Message
 from celery import Celery
 from kombu.serialization import dumps
 
+from labfleet.names import worker_key
+from labfleet.runner.shape import FIELDS
 from labfleet.runner.topology import CONTROL, TASKS
 
 TASK_NAME = "labfleet.run_attempt"
@@ -32,17 +34,21 @@ class Outgoing:
 
 
 def outgoing(verb: str, front_end: str, message: dict[str, Any]) -> Outgoing:
-    """The AMQP message of one entry of a checked batch; `front_end` is the one that signed in."""
-    task, attempt = message["task"], message["attempt"]
+    """The AMQP message of one entry of a checked batch; `front_end` is the one that signed in.
+
+    One that names a worker goes to that worker's own queue, one that names none to its key's.
+    """
+    task, attempt, worker = message["task"], message["attempt"], message.get("worker")
     if verb == "cancel":
         body = {"front_end": front_end, "task": task, "attempt": attempt}
         return Outgoing(task, attempt, CONTROL, "", _wrap(task, attempt, body, {}))
-    kwargs = {"front_end": front_end, **message}
+    kwargs = {"front_end": front_end, **{name: message[name] for name in FIELDS[verb]}}
     # The default kwargsrepr would copy the token into a header, and from there into logs.
     written = _celery.amqp.as_task_v2(
         f"{task}.{attempt}", TASK_NAME, kwargs=kwargs, argsrepr="()", kwargsrepr="{…}", ignore_result=True
     )
-    return Outgoing(task, attempt, TASKS, message["key"], _wrap(task, attempt, written.body, written.headers))
+    address = worker_key(worker) if worker else message["key"]
+    return Outgoing(task, attempt, TASKS, address, _wrap(task, attempt, written.body, written.headers))
 
 
 def _wrap(task: str, attempt: int, body: Any, headers: dict[str, Any]) -> Message:

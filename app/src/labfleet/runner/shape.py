@@ -3,17 +3,16 @@
 A batch is taken or refused as a whole, so that a refused one leaves no trace in the broker.
 """
 
+from labfleet.names import MAX_CHARACTERS, WORKER, is_key, is_worker
 from labfleet.runner.lean import loads
 from labfleet.runner.problem import Problem, invalid, malformed, too_large
 
 FIELDS = {"schedule": ("task", "attempt", "key", "token"), "cancel": ("task", "attempt")}
+OPTIONAL = {"schedule": ("worker",), "cancel": ()}
 MAX_ATTEMPT = 2**31 - 1
-MAX_KEY = 100
-"""Characters of a routing key: with `labfleet.key.` before it a queue's name stays below AMQP's 255."""
 MAX_TOKEN = 512
 
 _HEX = set("0123456789abcdef")
-_WORD = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _PRINTABLE = {chr(code) for code in range(33, 127)}
 
 
@@ -42,26 +41,27 @@ def messages_of(verb: str, body: bytes, max_batch: int) -> list[object]:
 
 def fault_of(verb: str, message: object) -> str:
     """What is wrong with one message; empty if nothing is."""
-    fields = FIELDS[verb]
-    if not isinstance(message, dict) or set(message) != set(fields):
-        return f"must be an object with exactly {', '.join(fields)}"
+    fields, optional = FIELDS[verb], OPTIONAL[verb]
+    if not isinstance(message, dict) or set(message) - set(optional) != set(fields):
+        allowed = f", and perhaps {', '.join(optional)}" if optional else ""
+        return f"must be an object with exactly {', '.join(fields)}{allowed}"
     if not _is_uuid(message["task"]):
         return "'task' must be a lower-case UUID"
     attempt = message["attempt"]
     if type(attempt) is not int or not 1 <= attempt <= MAX_ATTEMPT:
         return "'attempt' must be an integer from 1"
-    if "key" in message and not is_key(message["key"]):
-        return f"'key' must be dotted words of a-z, 0-9, _ and -, at most {MAX_KEY} characters"
-    if "token" in message and not _is_token(message["token"]):
+    return "" if verb == "cancel" else _fault_of_order(message)
+
+
+def _fault_of_order(message: dict[str, object]) -> str:
+    if not is_key(message["key"]):
+        words = f"dotted words of a-z, 0-9, _ and -, at most {MAX_CHARACTERS} characters"
+        return f"'key' must be {words}, the first of them not '{WORKER}'"
+    if "worker" in message and not is_worker(message["worker"]):
+        return "'worker' must be the name of a worker"
+    if not _is_token(message["token"]):
         return f"'token' must be 1 to {MAX_TOKEN} printable ASCII characters"
     return ""
-
-
-def is_key(value: object) -> bool:
-    """Whether this is a routing key."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_KEY:
-        return False
-    return all(word and set(word) <= _WORD for word in value.split("."))
 
 
 def _is_uuid(value: object) -> bool:

@@ -13,6 +13,7 @@ from amqp.exceptions import PreconditionFailed
 
 from labfleet.config import PublisherSection
 from labfleet.log import get_logger
+from labfleet.names import worker_key
 
 TASKS = "labfleet.tasks"
 CONTROL = "labfleet.control"
@@ -29,6 +30,11 @@ Step = Callable[[Channel], object]
 def key_queue(key: str) -> str:
     """The queue of a routing key."""
     return f"labfleet.key.{key}"
+
+
+def worker_queue(worker: str) -> str:
+    """The queue of the tasks that are meant for this worker."""
+    return f"labfleet.worker.{worker}"
 
 
 def control_queue(worker: str) -> str:
@@ -56,8 +62,10 @@ def declare(connection: Connection, settings: PublisherSection) -> None:
 
 
 def _steps(settings: PublisherSection) -> Sequence[Step]:
-    keys = [_key_step(key, settings.delivery_limit) for key in settings.keys]
-    return [_exchanges, _dead, *keys, *map(_control_step, settings.workers)]
+    bindings = [(key_queue(key), key) for key in settings.keys]
+    bindings += [(worker_queue(worker), worker_key(worker)) for worker in settings.workers]
+    queues = [_task_step(queue, key, settings.delivery_limit) for queue, key in bindings]
+    return [_exchanges, _dead, *queues, *map(_control_step, settings.workers)]
 
 
 def _exchanges(channel: Channel) -> None:
@@ -72,15 +80,15 @@ def _dead(channel: Channel) -> None:
     channel.queue_bind(DEAD, DEAD)
 
 
-def _key_step(key: str, delivery_limit: int) -> Step:
+def _task_step(queue: str, key: str, delivery_limit: int) -> Step:
     def step(channel: Channel) -> None:
         arguments = {
             "x-queue-type": "quorum",
             "x-delivery-limit": delivery_limit,
             "x-dead-letter-exchange": DEAD,
         }
-        channel.queue_declare(key_queue(key), durable=True, auto_delete=False, arguments=arguments)
-        channel.queue_bind(key_queue(key), TASKS, routing_key=key)
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+        channel.queue_bind(queue, TASKS, routing_key=key)
 
     return step
 

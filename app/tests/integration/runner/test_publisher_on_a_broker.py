@@ -46,6 +46,18 @@ def test_a_key_that_nobody_serves_is_unroutable_and_only_that(
     assert statuses(cgi("schedule", {"messages": batch})) == ["confirmed", "unroutable", "confirmed"]
 
 
+def test_a_named_worker_gets_it_in_its_own_queue(ready: Any, broker: TestBroker, cgi: Cgi) -> None:
+    sent = message("nobody.serves.this")
+    batch = [sent | {"worker": broker.worker}, message(broker.key, worker="nobody")]
+
+    assert statuses(cgi("schedule", {"messages": batch})) == ["confirmed", "unroutable"]
+
+    taken = broker.take(broker.queues[2])
+    assert taken
+    assert json.loads(taken.body)[1] == {"front_end": "web", **sent}
+    assert broker.take(broker.queues[0]) is None
+
+
 def test_the_same_attempt_twice_is_told_apart_by_batch(ready: Any, broker: TestBroker, cgi: Cgi) -> None:
     sent = message("nobody.serves.this")
     assert statuses(cgi("schedule", {"messages": [sent]})) == ["unroutable"]

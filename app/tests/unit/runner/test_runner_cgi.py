@@ -28,6 +28,13 @@ def test_a_batch_goes_on_with_the_name_of_its_front_end(cgi: Cgi, publisher: Bys
     assert publisher.questions == [{"verb": "schedule", "front_end": "web", "messages": [MESSAGE]}]
 
 
+def test_a_message_may_name_a_worker(cgi: Cgi, publisher: Bystander) -> None:
+    assert cgi("schedule", batch(worker="Node-1.lab")).status == 200
+    assert publisher.questions[0]["messages"] == [MESSAGE | {"worker": "Node-1.lab"}]
+
+    assert cgi("cancel", {"messages": [{"task": TASK, "attempt": 3, "worker": "w1"}]}).status == 422
+
+
 def test_a_cancel_has_neither_key_nor_token(cgi: Cgi, publisher: Bystander) -> None:
     reply = cgi("cancel", {"messages": [{"task": TASK, "attempt": 3}]})
 
@@ -117,6 +124,14 @@ def test_what_is_no_batch_is_refused(cgi: Cgi, publisher: Bystander, body: bytes
         {"key": "#"},
         {"key": "python.*"},
         {"key": "a" * 101},
+        {"key": "worker"},
+        {"key": "worker.w1"},
+        {"worker": ""},
+        {"worker": "a b"},
+        {"worker": "w1.#"},
+        {"worker": "w*"},
+        {"worker": None},
+        {"worker": "a" * 101},
         {"token": ""},
         {"token": "with blank"},
         {"token": "x" * 513},

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labfleet.config import RunnerSection
+from labfleet.names import is_key, is_worker
 from labfleet.runner.lean import dumps, loads
 from labfleet.runner.limits import DEFAULTS, section
 from labfleet.runner.messages import TASK_NAME, outgoing
-from labfleet.runner.shape import is_key
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -73,9 +73,28 @@ def test_the_file_is_read_like_toml(text: str) -> None:
     assert section(text) == {"socket": "/a", "max_batch": 7, "timeout_seconds": 1.5}
 
 
-@pytest.mark.parametrize(("key", "good"), [("r", True), ("r.big-1", True), ("R", False), ("a b", False)])
+@pytest.mark.parametrize(
+    ("key", "good"),
+    [
+        ("r", True),
+        ("r.big-1", True),
+        ("r.worker", True),
+        ("workers", True),
+        ("R", False),
+        ("a b", False),
+        ("worker", False),
+        ("worker.w1", False),
+    ],
+)
 def test_keys(key: str, good: bool) -> None:
     assert is_key(key) is good
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("w1", True), ("GPU_1.lab-a.org", True), ("w 1", False), ("w.", False), ("w*", False)]
+)
+def test_names_of_workers(name: str, good: bool) -> None:
+    assert is_worker(name) is good
 
 
 def test_a_task_is_written_in_celerys_words() -> None:
@@ -91,6 +110,15 @@ def test_a_task_is_written_in_celerys_words() -> None:
     assert item.message.properties["content_type"] == "application/json"
     assert item.message.properties["delivery_mode"] == 2
     assert item.result("confirmed") == {"task": TASK, "attempt": 2, "status": "confirmed"}
+
+
+def test_a_named_worker_is_the_address_and_no_argument() -> None:
+    message = {"task": TASK, "attempt": 2, "key": "r.big", "token": "la_secret"}
+
+    item = outgoing("schedule", "web", {**message, "worker": "Node-1.lab"})
+
+    assert (item.exchange, item.routing_key) == ("labfleet.tasks", "worker.Node-1.lab")
+    assert json.loads(item.message.body)[1] == {"front_end": "web", **message}
 
 
 def test_the_token_is_in_the_body_only() -> None:
@@ -109,5 +137,5 @@ def test_a_cancel_is_plain_json() -> None:
 def test_the_program_is_small(tmp_path: Path) -> None:
     """What runs for each request stays readable at one sitting."""
     room = Path(str(__import__("labfleet.runner").runner.__file__)).parent
-    modules = ("cgi", "request", "frontends", "handover", "lean", "limits", "problem", "shape")
-    assert sum(len((room / f"{name}.py").read_text().splitlines()) for name in modules) < 600
+    modules = ("cgi", "request", "frontends", "handover", "lean", "limits", "problem", "shape", "../names")
+    assert sum(len((room / f"{name}.py").read_text().splitlines()) for name in modules) < 620
