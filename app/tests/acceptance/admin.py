@@ -28,11 +28,11 @@ def add_user(machine: Machine, name: str, password: str) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def import_protocols(machine: Machine, *names: str) -> None:
+def import_protocols(machine: Machine, *names: str, root: Path = PROTOCOLS) -> None:
     """Take test protocols into the catalogue; each gets a version that follows from its content."""
     folder = "/tmp/labfleet-acceptance"
     untar = f"rm -rf {folder} && mkdir -m 0755 {folder} && tar -x -C {folder}"
-    packed = _pack([PROTOCOLS / name for name in names])
+    packed = _pack([root / name for name in names])
     done = subprocess.run(
         machine.ssh("sh", "-c", f"'{untar}'"), input=packed, capture_output=True, check=False
     )

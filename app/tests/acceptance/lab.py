@@ -97,6 +97,12 @@ class Lab:
         return f"https://{self.machine('webserver').address}"
 
 
+def processes(machine: Machine, word: str) -> list[str]:
+    """Processes with `word` in their command line, the looking ones left out."""
+    lines = machine.run("ps -ewwo pid=,args=").splitlines()
+    return [line for line in lines if word in line and "ps -ewwo" not in line]
+
+
 def load(inventory: Path) -> Lab:
     """Read an inventory the way Ansible reads it."""
     listing = json.loads(_ansible_inventory(inventory))

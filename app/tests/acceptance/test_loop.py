@@ -14,17 +14,11 @@ import pytest
 from labfleet.jobs.tokens import sign_attempt
 
 from .api import Api, Json, assert_problem, connect
-from .lab import Lab, Machine
+from .lab import Lab, Machine, processes
 from .waiting import wait_for
 
 SHEPHERD = "labfleet.worker.attempt"
 LATE = hashlib.sha256(b"late").hexdigest()
-
-
-def processes(machine: Machine, word: str) -> list[str]:
-    """Processes with `word` in their command line, the looking ones left out."""
-    lines = machine.run("ps -ewwo pid=,args=").splitlines()
-    return [line for line in lines if word in line and "ps -ewwo" not in line]
 
 
 def running(user: Api, seconds: int, action: str = "wait", marker: str = "") -> tuple[Json, Json]:

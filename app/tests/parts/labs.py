@@ -15,15 +15,20 @@ BIN = Path(sys.executable).parent
 
 # Another checkout on the same computer gets other names and other networks.
 _MARK = zlib.crc32(str(ROOT).encode())
-_NETWORK = 64 + _MARK % 60 * 3
-_ORDER = ("services", "single", "cluster")
+_ORDER = ("services", "single", "cluster", "resilience")
+_NETWORK = 64 + _MARK % 45 * len(_ORDER)
 
 
-def inventory(name: str, like: str) -> Path:
-    """A copy of `inventory/<like>` in .lab, with machines, network and secrets of its own."""
+def inventory(name: str, like: str, changes: Path | None = None) -> Path:
+    """A copy of `inventory/<like>` in .lab, with machines, network and secrets of its own.
+
+    Files of the directory `changes` take the place of the copied ones, or come to them.
+    """
     folder = STATE / "test" / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "inventory" / like, folder, ignore=shutil.ignore_patterns("secrets"))
+    if changes:
+        shutil.copytree(changes, folder, dirs_exist_ok=True)
     own = f"labfleet-test-{_MARK % 0x10000:04x}-{name}"
     (folder / "group_vars" / "labfleet" / "test.yml").write_text(
         f"---\nmachines_name_prefix: {own}\nmachines_network: {own}\n"

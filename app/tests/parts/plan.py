@@ -118,6 +118,19 @@ def acceptance(name: str, like: str) -> Iterator[Job]:
     yield Job(name, name, steps, LOGS / f"{name}.log", [down], [journals(folder)], alone="lab")
 
 
+def resilience() -> Iterator[Job]:
+    """A lab with a second worker, and everything that must hold when it is attacked."""
+    tests = TESTS / "resilience"
+    folder = inventory("resilience", "local", tests / "inventory")
+    steps = [
+        playbook(folder, "playbooks/machines.yml"),
+        playbook(folder, "site.yml"),
+        pytest("resilience", str(tests), LABFLEET_INVENTORY=str(folder)),
+    ]
+    log = LOGS / "resilience.log"
+    yield Job("resilience", "resilience", steps, log, [removal(folder)], [journals(folder)], alone="lab")
+
+
 def vagrant() -> Iterator[Job]:
     """The shipped Vagrantfile by Debian's Vagrant."""
     yield Job("vagrant", "vagrant", [pytest("vagrant", "tests/vagrant")], LOGS / "vagrant.log", alone="lab")
@@ -126,6 +139,7 @@ def vagrant() -> Iterator[Job]:
 # In the order in which they begin: what takes longest goes first.
 PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     "single": lambda: acceptance("single", "local"),
+    "resilience": resilience,
     "lint": lint,
     "unit": unit,
     "protocols": protocols,

@@ -1,0 +1,124 @@
+"""What is done to the machines. Each fault is a block: it is on inside, and repaired afterwards."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from acceptance.lab import Machine
+from acceptance.waiting import wait_for
+
+AMQP = 5672
+PROXY = 15673
+NOBODY = 65534
+TABLE = "labfleet_fault"
+FILTER = """
+table inet labfleet_fault {
+  chain input { type filter hook input priority -300; %s drop; }
+  chain output { type filter hook output priority -300; %s drop; }
+}
+"""
+REDIRECT = f"""
+table inet labfleet_fault {{
+  chain output {{ type nat hook output priority -100;
+    meta skuid {NOBODY} accept; tcp dport {AMQP} redirect to :{PROXY}; }}
+  chain prerouting {{ type nat hook prerouting priority -100; tcp dport {AMQP} redirect to :{PROXY}; }}
+}}
+"""
+SLOW_SECONDS = 0.3
+BROKER = "rabbitmq-server"
+WORKER_USER = "labfleet-worker"
+
+
+@contextmanager
+def stopped(machine: Machine, unit: str) -> Iterator[None]:
+    """The unit is stopped."""
+    machine.run(f"systemctl stop {unit}")
+    try:
+        yield
+    finally:
+        machine.run(f"systemctl start {unit}")
+
+
+@contextmanager
+def rules(machine: Machine, text: str) -> Iterator[None]:
+    """The machine's packet filter has these rules."""
+    machine.run(f"nft -f - <<'END'\n{text}\nEND")
+    try:
+        yield
+    finally:
+        machine.run(f"nft delete table inet {TABLE}")
+
+
+def black_hole(broker: Machine) -> AbstractContextManager[None]:
+    """Whatever goes to or comes from the broker is dropped without a word."""
+    port = f"tcp dport {AMQP} drop; tcp sport {AMQP}"
+    return rules(broker, FILTER % (port, port))
+
+
+def partition(machine: Machine, other: Machine) -> AbstractContextManager[None]:
+    """The two machines hear nothing of each other."""
+    address = other.private_address
+    return rules(machine, FILTER % (f"ip saddr {address}", f"ip daddr {address}"))
+
+
+@contextmanager
+def slow(broker: Machine) -> Iterator[None]:
+    """The broker is reached through a proxy that holds every piece back and lets little pass at once."""
+    program = Path(__file__).with_name("slow_proxy.py").read_text()
+    command = f"python3 -c {shlex.quote(program)} {PROXY} {AMQP} {SLOW_SECONDS}"
+    broker.run(f"systemd-run --quiet --collect --unit=fault-slow --uid={NOBODY} {command}")
+    try:
+        with rules(broker, REDIRECT):
+            reconnect(broker)
+            yield
+    finally:
+        broker.run("systemctl stop fault-slow")
+
+
+def reconnect(broker: Machine) -> None:
+    """Every client of the broker has to connect anew."""
+    broker.run("rabbitmqctl -q close_all_connections -p labfleet 'a fault is on'")
+
+
+def kill(machine: Machine, unit: str) -> None:
+    """SIGKILL to all processes of the unit."""
+    machine.run(f"systemctl kill -s KILL {unit}")
+
+
+def wait_active(machine: Machine, *units: str, seconds: float = 60) -> None:
+    """Wait until all units run."""
+    names = " ".join(units)
+    wait_for(
+        lambda: machine.run(f"systemctl is-active {names} || true").split() == ["active"] * len(units),
+        seconds,
+        f"{names} on {machine.name} to run",
+        lambda: machine.run(f"systemctl --no-pager status {names} || true"),
+    )
+
+
+@contextmanager
+def as_worker(machine: Machine, name: str, script: str) -> Iterator[None]:
+    """A shell script runs as the worker's user, beside it."""
+    user = machine.run(f"id -u {WORKER_USER}").strip()
+    machine.run(
+        f"systemd-run --quiet --collect --unit={name} --uid={WORKER_USER} "
+        f"--setenv=XDG_RUNTIME_DIR=/run/user/{user} sh -c {shlex.quote(script)}"
+    )
+    try:
+        yield
+    finally:
+        machine.run(f"systemctl stop {name}")
+
+
+@contextmanager
+def files(machine: Machine, contents: dict[str, str]) -> Iterator[None]:
+    """These files are there."""
+    for path, text in contents.items():
+        machine.run(f"mkdir -p {Path(path).parent} && cat > {path} <<'END'\n{text}END")
+    try:
+        yield
+    finally:
+        machine.run(f"rm -f {' '.join(contents)}")

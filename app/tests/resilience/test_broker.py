@@ -1,0 +1,102 @@
+"""The broker stops, falls silent, gets slow, loses all it has, or wants its messages acknowledged sooner."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+from acceptance import playbook
+from acceptance.api import Api
+from acceptance.broker import queued
+from acceptance.lab import Lab, Machine
+from acceptance.waiting import wait_for
+
+from . import faults, ledger, promises
+from .load import Load
+
+Outage = Callable[[Machine], AbstractContextManager[None]]
+OUTAGES: dict[str, Outage] = {
+    "cut": lambda machine: faults.stopped(machine, faults.BROKER),
+    "black hole": faults.black_hole,
+    "slow": faults.slow,
+}
+USUAL = (("cut", 10), ("slow", 10), ("black hole", 30))
+ALL = tuple((kind, seconds) for kind in OUTAGES for seconds in (10, 30, 600))
+CASES = ALL if os.environ.get("LABFLEET_RESILIENCE") == "full" else USUAL
+"""`LABFLEET_RESILIENCE=full` asks for every outage, also those of ten minutes."""
+
+CONSUMER_TIMEOUT = 8
+LONGER = 20
+ALLOWED = (
+    "application:set_env(rabbit, consumer_timeout, %d), "
+    "application:set_env(rabbit, channel_tick_interval, %d)."
+)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), CASES)
+def test_outage(kind: str, seconds: int, load: Load, broker: Machine, database: Machine) -> None:
+    """There are tasks in every phase: running as it begins, sent and not begun, not yet sent, and new."""
+    load.submit(2, seconds=5)
+    load.submit(8)
+    with OUTAGES[kind](broker):
+        end = time.monotonic() + seconds
+        load.submit(4)
+        with load.flowing(per_second=1):
+            time.sleep(max(0.0, end - time.monotonic()))
+        load.submit(4)
+    repaired = ledger.now(database)
+    assert max(load.seconds) <= promises.SUBMIT_SECONDS, sorted(load.seconds)
+    booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
+    ledger.check(booked, len(load), repaired, promises.FINAL_SECONDS)
+
+
+def test_all_data_of_the_broker_gone(
+    load: Load, lab: Lab, broker: Machine, worker: Machine, database: Machine
+) -> None:
+    """The worker is frozen, so that what it was sent is lost with the broker, not run."""
+    load.submit(6)
+    faults.wait_active(worker, "labfleet-worker")
+    worker.run("systemctl kill -s STOP labfleet-worker")
+    load.submit(8)
+    wait_for(lambda: sum(queued(broker).values()), 30, "messages at the broker")
+    with faults.stopped(broker, faults.BROKER):
+        broker.run("rm -rf /var/lib/rabbitmq/mnesia")
+    assert queued_or_none(broker) == {}
+    playbook.site(lab.inventory, "--tags", "rabbitmq").good()
+    faults.kill(worker, "labfleet-worker")
+    repaired = ledger.now(database)
+    booked = ledger.settle(database, load.label, promises.RESENT_SECONDS)
+    ledger.check(booked, len(load), repaired, promises.RESENT_SECONDS)
+
+
+def queued_or_none(broker: Machine) -> dict[str, int]:
+    """What the broker holds for us; nothing when it does not even know the virtual host."""
+    known = broker.run("rabbitmqctl -q list_vhosts").split()
+    return queued(broker) if "labfleet" in known else {}
+
+
+def test_longer_than_the_consumer_timeout(user: Api, load: Load, broker: Machine, database: Machine) -> None:
+    """The broker takes back what is not acknowledged in 8 s; a task of 20 s must not be among it."""
+    del user
+    broker.run(f"rabbitmqctl -q eval '{ALLOWED % (CONSUMER_TIMEOUT * 1000, 1000)}'")
+    faults.reconnect(broker)
+    since = broker.run("date +%s").strip()
+    try:
+        load.submit(1, seconds=LONGER)
+        booked = ledger.settle(database, load.label, LONGER + promises.FINAL_SECONDS)
+    finally:
+        broker.run(f"rabbitmqctl -q eval '{ALLOWED % (172800 * 1000, 60_000)}'")
+        faults.reconnect(broker)
+    (task,) = booked
+    assert (task.state, task.claims, task.attempt) == ("success", 1, 1), task
+    assert ledger.unbalanced(booked) == []
+    assert redelivered(broker, since) == []
+
+
+def redelivered(broker: Machine, since: str) -> list[str]:
+    """What the broker has said since then of consumers that did not acknowledge in time."""
+    logs = broker.run(f"find /var/log/rabbitmq -name '*.log' -newermt @{since} -exec cat {{}} +")
+    return [line for line in logs.splitlines() if "acknowledg" in line or "PRECONDITION_FAILED" in line]

@@ -1,0 +1,167 @@
+"""A task that kills its worker, a worker that is cut off, and workers whose clocks are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from acceptance.api import Api
+from acceptance.lab import Machine
+from acceptance.waiting import wait_for
+
+from . import faults, ledger, promises
+from .ledger import Entry
+from .load import Load
+
+KILLER = """
+while sleep 0.2; do
+    if [ -n "$(systemctl --user list-units --plain --no-legend --state=active '{units}')" ]; then
+        systemctl --user kill -s KILL '{units}'
+        kill -KILL "$(systemctl show --value -p MainPID labfleet-worker)"
+    fi
+done
+"""
+LEASE_SECONDS = 15
+"""What the test lab's inventory says."""
+UNIT = "labfleet-worker"
+
+CLOCK = "/run/labfleet-clock"
+PRELOAD = "/usr/lib/*/faketime/libfaketime.so.1"
+
+
+@contextmanager
+def only(machine: Machine, other: Machine) -> Iterator[None]:
+    """Of the two workers this one takes tasks, the other does not."""
+    other.run(f"systemctl stop {UNIT}")
+    machine.run(f"systemctl start {UNIT}")
+    try:
+        yield
+    finally:
+        machine.run(f"systemctl stop {UNIT}")
+        other.run(f"systemctl start {UNIT}")
+
+
+def one(database: Machine, label: str) -> Entry:
+    """The one task of a label."""
+    (entry,) = ledger.entries(database, label)
+    return entry
+
+
+def wait_running(database: Machine, label: str, attempt: int, seconds: float = 30) -> Entry:
+    """The one task of a label once that attempt runs."""
+
+    def probe() -> Entry | None:
+        entry = one(database, label)
+        return entry if (entry.state, entry.attempt) == ("running", attempt) else None
+
+    return wait_for(probe, seconds, f"attempt {attempt} to run", lambda: one(database, label))
+
+
+def test_poison(user: Api, load: Load, worker: Machine, database: Machine) -> None:
+    """Whenever the poisoned task runs, all its processes and its worker's service are killed."""
+    poison = Load(user, f"{load.label} poison")
+    poison.submit(1, seconds=60)
+    task = wait_running(database, poison.label, 1)
+    with faults.as_worker(worker, "fault-poison", KILLER.format(units=f"labfleet-attempt-{task.id}-*")):
+        load.submit(10)
+        bound = promises.MAX_ATTEMPTS * (LEASE_SECONDS + 15)
+        (end,) = ledger.settle(database, poison.label, bound)
+    assert (end.state, end.failure, end.attempt, end.claims) == ("failed", "system", 3, 3), end
+    assert (end.endings, end.successes, end.marks) == (1, 0, 0), end
+    assert end.message.startswith("Given up after 3 attempts."), end.message
+    booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
+    assert (len(booked), ledger.unbalanced([entry for entry in booked if entry.id != end.id])) == (10, [])
+    faults.wait_active(worker, UNIT)
+
+
+def test_partition(user: Api, load: Load, spare: Machine, worker: Machine, database: Machine) -> None:
+    """Cut off, the worker goes on and finishes what has begun anew elsewhere; nobody hears it afterwards."""
+    with only(spare, worker):
+        load.submit(1, seconds=25)
+        old = wait_running(database, load.label, 1)
+        with faults.partition(spare, worker):
+            worker.run(f"systemctl start {UNIT}")
+            new = wait_running(database, load.label, 2, seconds=promises.FINAL_SECONDS)
+            wait_for(lambda: finishing(spare, old.id), 60, "the cut-off attempt to have its result")
+        assert (old.worker, new.worker) == (spare.name, worker.name)
+        wait_for(lambda: not attempts(spare), 60, "the cut-off attempt to be gone")
+        (end,) = ledger.settle(database, load.label, 60)
+    assert (end.state, end.attempt, end.worker) == ("success", 2, worker.name), end
+    assert ledger.unbalanced([end]) == []
+    artifacts = user.get(f"tasks/{end.id}/artifacts")["items"]
+    assert len(artifacts) == 1, artifacts
+    assert outcomes(database, end.id) == {1: "lapsed", 2: "success"}
+
+
+def attempts(machine: Machine) -> str:
+    """The attempts' directories that are on the machine."""
+    return machine.run("ls /var/lib/labfleet-worker/attempts").strip()
+
+
+def finishing(machine: Machine, task: str) -> bool:
+    """Whether the first attempt's program has written what it should leave."""
+    path = f"/var/lib/labfleet-worker/attempts/{task}.1/outputs/mark.txt"
+    return bool(machine.run(f"cat {path} 2>/dev/null || true"))
+
+
+def outcomes(database: Machine, task: str) -> dict[int, str]:
+    """What became of each attempt."""
+    rows = ledger.query(database, f"SELECT number, outcome FROM attempts WHERE task_id = '{task}'")
+    return {row["number"]: row["outcome"] for row in rows}
+
+
+@pytest.fixture
+def faked(spare: Machine, worker: Machine) -> Iterator[Machine]:
+    """The spare worker and its attempts see the clock that the file CLOCK tells, and nobody else works."""
+    spare.run("DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends libfaketime")
+    library = spare.run(f"ls {PRELOAD}").strip()
+    text = "[Service]\n" + "".join(
+        f"Environment={name}={value}\n"
+        for name, value in {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": CLOCK,
+            "FAKETIME_NO_CACHE": "1",
+            # Durations go on as they are: a machine whose clock is set wrong has no other seconds.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }.items()
+    )
+    paths = [f"/etc/systemd/{kind}/labfleet-.service.d/90-clock.conf" for kind in ("system", "user")]
+    with ExitStack() as stack:
+        stack.callback(restart, spare)
+        stack.enter_context(faults.files(spare, {CLOCK: "+0\n", **dict.fromkeys(paths, text)}))
+        restart(spare)
+        stack.enter_context(only(spare, worker))
+        yield spare
+
+
+def restart(machine: Machine) -> None:
+    """The user's systemd with its units as their files now say."""
+    machine.run(f"systemctl daemon-reload; systemctl restart user@$(id -u {faults.WORKER_USER})")
+
+
+def set_clock(machine: Machine, seconds: int) -> None:
+    """The worker's processes believe that it is so much later (earlier, if negative)."""
+    machine.run(f"echo '{seconds:+d}' > {CLOCK}")
+
+
+@pytest.mark.parametrize("seconds", [300, -300])
+def test_clock(seconds: int, load: Load, faked: Machine, database: Machine) -> None:
+    """The clock jumps while one task runs, and is wrong from the beginning for the others."""
+    load.submit(1, seconds=LEASE_SECONDS + 5)
+    wait_running(database, load.label, 1)
+    set_clock(faked, seconds)
+    assert abs(clock_of_worker(faked, database) - seconds) < 30
+    load.submit(4, seconds=1)
+    booked = ledger.settle(database, load.label, LEASE_SECONDS + 5 + promises.FINAL_SECONDS)
+    assert ledger.unbalanced(booked) == []
+    assert {(entry.worker, entry.attempt, entry.claims) for entry in booked} == {(faked.name, 1, 1)}
+
+
+def clock_of_worker(machine: Machine, database: Machine) -> float:
+    """How far the clock of the worker's service is off, told by its own environment."""
+    script = "import time; print(time.time())"
+    environment = f"xargs -0 -a /proc/$(systemctl show --value -p MainPID {UNIT})/environ env -i"
+    told = machine.run(f"{environment} /usr/bin/python3 -c {script!r}")
+    return float(told) - ledger.now(database)
