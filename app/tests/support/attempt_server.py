@@ -93,7 +93,8 @@ class FrontEnd(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.attempts: dict[tuple[str, int], Attempt] = {}
-        self.workers: dict[str, dict[str, Any]] = {}
+        self.workers: dict[str, list[dict[str, Any]]] = {}
+        self.draining = False
         self.failures = 0
         self.lock = threading.Lock()
 
@@ -148,8 +149,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         words = [unquote(word) for word in parts.path.split("/")]
         if words[3] == "workers":
-            self.server.workers[words[4]] = json.loads(body)
-            return {"name": words[4]}
+            self.server.workers.setdefault(words[4], []).append(json.loads(body))
+            return {"name": words[4], "draining": self.server.draining}
         attempt = self.server.attempts.get((words[4], int(words[5])))
         if attempt is None or self.headers["Authorization"] != f"Bearer {attempt.token}":
             raise Refusal(401, "unauthorized")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import closing
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import amqp
@@ -52,6 +53,18 @@ class TestBroker:
         """The next message of a queue."""
         with closing(self.connection.channel()) as channel:
             return channel.basic_get(queue, no_ack=True)
+
+    def ready(self, queue: str) -> int:
+        """How many messages of a queue nobody has been given."""
+        return self._declared(queue).message_count
+
+    def consumers(self, queue: str) -> int:
+        """How many read a queue."""
+        return self._declared(queue).consumer_count
+
+    def _declared(self, queue: str) -> Any:
+        with closing(self.connection.channel()) as channel:
+            return channel.queue_declare(queue, passive=True)
 
     def exists(self, queue: str) -> bool:
         """Whether there is such a queue."""

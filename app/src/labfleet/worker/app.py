@@ -13,15 +13,15 @@ from urllib.parse import quote
 
 from celery import Celery
 from celery.exceptions import CPendingDeprecationWarning
-from celery.signals import setup_logging, worker_init, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 from labfleet import log
 from labfleet.config import WorkerSettings, credential, worker_settings
-from labfleet.worker import units
+from labfleet.worker import environment, units
 from labfleet.worker.presence import Presence
 from labfleet.worker.slots import Slots
 from labfleet.worker.starter import Order, Starter
-from labfleet.worker.steps import Cancels, key_queue
+from labfleet.worker.steps import Cancels, drain, key_queue, own_queue
 
 TASK_NAME = "labfleet.run_attempt"
 HEARTBEAT_SECONDS = 30
@@ -55,7 +55,7 @@ def make_app(settings: WorkerSettings, password: str) -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        task_queues=[key_queue(key) for key in settings.worker.keys],
+        task_queues=[own_queue(settings.worker.name), *map(key_queue, settings.worker.keys)],
         task_create_missing_queues=False,
         task_acks_late=False,
         worker_pool="threads",
@@ -93,10 +93,12 @@ def _prepare(**_: Any) -> None:
     settings = worker_settings()
     log.configure(settings.log.level)  # Celery's turn for it comes later
     slots = Slots(settings.worker.slots, units.running)
-    machine.starter = Starter(settings, slots, stopping.is_set)
+    described = environment.describe()
+    machine.starter = Starter(settings, slots, stopping.is_set, described)
     machine.starter.take_over()
-    machine.presence = Presence(settings, credential("worker_token"), slots)
+    machine.presence = Presence(settings, credential("worker_token"), slots, described, drain)
     machine.presence.start()
+    machine.presence.wait_for_answer()
 
 
 @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -104,6 +106,12 @@ def _stop(**_: Any) -> None:
     stopping.set()
     if machine.presence:
         machine.presence.stop()
+
+
+@worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+def _stopped(**_: Any) -> None:
+    if machine.presence:
+        machine.presence.wait_for_end()
 
 
 @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]

@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.execution import Ending, Execution
 from labfleet.worker.fetch import BadArchive, fetch_input, fetch_protocol
 from labfleet.worker.heartbeat import Heartbeat
-from labfleet.worker.outputs import BadOutput, collect, upload
+from labfleet.worker.meter import Meter, own_group
+from labfleet.worker.outputs import Artifact, BadOutput, collect, salvage, upload
 from labfleet.worker.patience import Patience
 from labfleet.worker.spec import FINISHED, Spec, load, take_token
-from labfleet.worker.watch import Exceeded, Watch
+from labfleet.worker.watch import Exceeded, Watch, require_room
 
 log = logging.getLogger(__name__)
 Verdict = dict[str, Any]
@@ -38,6 +40,7 @@ class Shepherd:
         self._directory = directory
         self._places = sandbox.Places(directory)
         self._patience = Patience(spec.host.patience_seconds)
+        self._usage: dict[str, float] = {}
         self._client = Client(spec.host.url, token, spec.host.ca_file)
         self._heartbeat = Heartbeat(
             Client(spec.host.url, token, spec.host.ca_file),
@@ -65,15 +68,23 @@ class Shepherd:
             self._prepare()
             if self.stop.is_set():
                 return verdict.judge(Ending(None, stopped=True))
-            result = verdict.judge(self._execute())
-            self._flush_log()
-            return self._deliver(result) if result["outcome"] == "success" else result
+            return self._judge(self._execute())
         except BadArchive as error:
             return verdict.user_failure(str(error))
         except (BadOutput, Exceeded) as error:
             return verdict.user_failure(str(error), 0)
         except OSError as error:
             return verdict.system_failure(f"The worker failed: {error}.")
+
+    def _judge(self, ending: Ending) -> Verdict:
+        self._usage = ending.usage
+        result = verdict.judge(ending)
+        self._flush_log()
+        if result["outcome"] == "success":
+            return self._deliver(result)
+        if result["outcome"] == "failed" and ending.exceeded and not ending.killed:
+            return self._salvage(result)
+        return result
 
     def _prepare(self) -> None:
         spec, places = self._spec, self._places
@@ -86,7 +97,7 @@ class Shepherd:
     def _execute(self) -> Ending:
         spec, places = self._spec, self._places
         with Capture(places.log, spec.limits.log_bytes) as capture:
-            watch = Watch(spec.limits, places.outputs)
+            watch = Watch(spec.limits, places.outputs, Meter(own_group()))
             execution = Execution(watch, capture, self.stop, spec.host.grace_seconds)
             return execution.run(lambda status_fd: sandbox.argv(spec, places, status_fd))
 
@@ -96,18 +107,35 @@ class Shepherd:
 
     def _deliver(self, result: Verdict) -> Verdict:
         """Check and upload the outputs; the lease is still being extended."""
-        places = self._places
-        Watch(self._spec.limits, places.outputs).disk()
-        for artifact in collect(self._spec.outputs, places.outputs):
+        require_room(self._places.outputs, self._spec.limits)
+        if self._upload(collect(self._spec.outputs, self._places.outputs)):
+            return result
+        return verdict.judge(Ending(0, stopped=True))
+
+    def _salvage(self, result: Verdict) -> Verdict:
+        """Upload what a program has saved that was over a limit and ended by itself when it was told to."""
+        try:
+            require_room(self._places.outputs, self._spec.limits)
+        except Exceeded:
+            return result
+        saved = salvage(self._spec.outputs, self._places.outputs)
+        if not saved or not self._upload(saved):
+            return result
+        return verdict.with_saved(result, ", ".join(f"'{artifact.output.name}'" for artifact in saved))
+
+    def _upload(self, artifacts: Iterable[Artifact]) -> bool:
+        """Whether all of them are there: not if the attempt was stopped meanwhile."""
+        for artifact in artifacts:
             if self.stop.is_set():
-                return verdict.judge(Ending(0, stopped=True))
+                return False
             upload(self._client, self._patience, self._spec.base, artifact)
-        return result
+        return True
 
     def _finish(self, result: Verdict) -> None:
         if self._heartbeat.lost:
             log.warning("the attempt counts no more: %s", self._heartbeat.lost)
             return
+        result |= {"usage": self._usage, "environment": self._spec.host.environment}
         log.info("finishing: %s", result)
         self._patience.call(lambda: self._client.call("POST", f"{self._spec.base}/finish", result))
 

@@ -38,11 +38,13 @@ class Refused(Exception):
 class Client:
     """Calls below `url` with a bearer token over one connection that is kept open."""
 
-    def __init__(self, url: str, token: str, ca_file: str | None = None) -> None:
+    def __init__(
+        self, url: str, token: str, ca_file: str | None = None, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
         parts = urlsplit(url)
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "labfleet-worker"}
-        self._connection = _connection(parts.scheme, parts.hostname or "", parts.port, ca_file)
+        self._connection = _connection(parts.scheme, parts.hostname or "", parts.port, ca_file, timeout)
 
     def call(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send JSON, receive JSON."""
@@ -89,11 +91,13 @@ class Client:
             raise
 
 
-def _connection(scheme: str, host: str, port: int | None, ca_file: str | None) -> http.client.HTTPConnection:
+def _connection(
+    scheme: str, host: str, port: int | None, ca_file: str | None, timeout: float
+) -> http.client.HTTPConnection:
     if scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        return http.client.HTTPConnection(host, port, timeout=timeout)
     context = ssl.create_default_context(cafile=ca_file)
-    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
 
 def _judge(answer: http.client.HTTPResponse) -> None:

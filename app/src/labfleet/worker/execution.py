@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from labfleet.worker.capture import Capture
@@ -19,17 +19,21 @@ from labfleet.worker.watch import Exceeded, Watch
 
 PERIOD_SECONDS = 0.2
 CHUNK = 65536
+KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class Ending:
     """How the sandbox ended. `exit_code` is None when its command was never started; `exceeded` is the
-    limit that ended it; `stopped` says that it was ended because somebody asked for it."""
+    limit that ended it; `stopped` says that it was ended because somebody asked for it; `killed` that it
+    did not end by itself within its grace. `usage` is what it used."""
 
     exit_code: int | None
     last_words: str = ""
     exceeded: str = ""
     stopped: bool = False
+    killed: bool = False
+    usage: dict[str, float] = field(default_factory=dict)
 
 
 class Execution:
@@ -43,6 +47,7 @@ class Execution:
         self._kill_at: float | None = None
         self._exceeded = ""
         self._stopped = False
+        self._killed = False
 
     def run(self, argv: Callable[[int], Sequence[str]]) -> Ending:
         """Start `argv(status_fd)` and stay with it to its end. Nothing of it is left then."""
@@ -64,7 +69,19 @@ class Execution:
             finally:
                 process.kill()
             exit_code = _reported_exit(status)
-        return Ending(exit_code, self._capture.last_words, self._exceeded, self._stopped)
+        return self._ending(exit_code)
+
+    def _ending(self, exit_code: int | None) -> Ending:
+        if exit_code == KILLED and not self._exceeded and self._watch.killed_for_memory():
+            self._exceeded, self._killed = self._watch.memory_message, True
+        return Ending(
+            exit_code,
+            self._capture.last_words,
+            self._exceeded,
+            self._stopped,
+            self._killed,
+            self._watch.total(),
+        )
 
     def _accompany(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout and process.stderr  # noqa: S101  (for the type checker)
@@ -90,29 +107,20 @@ class Execution:
 
     def _supervise(self, process: subprocess.Popen[bytes]) -> None:
         if self._kill_at is not None:
-            if time.monotonic() >= self._kill_at:
+            if time.monotonic() >= self._kill_at or self._watch.unbearable(process.pid):
+                self._killed = True
                 process.kill()  # and with bubblewrap everything in the sandbox
-            return
-        if self._stop.is_set():
-            self._stopped = True
-            self._end(process, gentle=True)
             return
         try:
             self._watch.check(process.pid)
         except Exceeded as error:
             self._exceeded = str(error)
             self._capture.note(self._exceeded)
-            self._end(process, gentle=error.gentle)
-
-    def _end(self, process: subprocess.Popen[bytes], *, gentle: bool) -> None:
-        """SIGTERM to the attempt's own processes, SIGKILL after the grace; or at once."""
-        if gentle:
+        self._stopped = self._stop.is_set()
+        if self._exceeded or self._stopped:
             # Not to bubblewrap: it would die, and take them with it before they had heard of it.
             send(command_of(process.pid), signal.SIGTERM)
             self._kill_at = time.monotonic() + self._grace
-        else:
-            process.kill()
-            self._kill_at = time.monotonic()
 
 
 def _reported_exit(status: IO[bytes]) -> int | None:

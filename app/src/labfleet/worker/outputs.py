@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlencode
@@ -51,8 +52,7 @@ def collect(declared: Iterable[Output], directory: Path) -> list[Artifact]:
     found, missing = [], []
     for output in declared:
         try:
-            with opened(directory, output.path) as descriptor:
-                found.append(Artifact(output, directory, os.fstat(descriptor.fd).st_size))
+            found.append(_artifact(output, directory))
         except FileNotFoundError:
             if not output.optional:
                 missing.append(output)
@@ -60,6 +60,20 @@ def collect(declared: Iterable[Output], directory: Path) -> list[Artifact]:
         names = ", ".join(f"'{output.name}' ({output.path})" for output in missing)
         raise BadOutput(f"It ended well but left out what it declares: {names}.")
     return found
+
+
+def salvage(declared: Iterable[Output], directory: Path) -> list[Artifact]:
+    """The outputs that are there of a run that was ended; nobody complains about the others."""
+    found = []
+    for output in declared:
+        with suppress(FileNotFoundError, BadOutput):
+            found.append(_artifact(output, directory))
+    return found
+
+
+def _artifact(output: Output, directory: Path) -> Artifact:
+    with opened(directory, output.path) as descriptor:
+        return Artifact(output, directory, os.fstat(descriptor.fd).st_size)
 
 
 class opened:  # noqa: N801  (used like the function `open`)

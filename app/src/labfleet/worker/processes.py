@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pid: int) -> list[int]:
@@ -50,6 +51,20 @@ def _proportional(pid: int) -> int:
         # Not ours to read any more (it is ending), or not permitted: the plain figure must do.
         return _resident(pid)
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def cpu_seconds(root: int) -> float:
+    """Processor time of the process and of all below it, also of those that it or they have waited for."""
+    return sum(map(_ticks, [root, *descendants(root)])) / TICKS
+
+
+def _ticks(pid: int) -> int:
+    try:
+        # The name, in brackets, may hold anything; after it the fields are counted from 3 (see proc(5)).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))  # own and waited-for children's, each of user and of system
 
 
 def send(pids: list[int], number: signal.Signals) -> None:

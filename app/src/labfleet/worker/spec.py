@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 SPEC, TOKEN, FINISHED = "attempt.json", "token", "finished"
 """Files of an attempt's directory. `finished` is written when the server has taken the ending."""
+UNIT_PREFIX = "labfleet-attempt-"
+"""How the names of attempts' units begin."""
+MEMORY_OVERHEAD_BYTES = 256 * 1024**2
+"""What an attempt's unit may use on top of the attempt's limit: the shepherd, page cache, and what a
+program that is over its limit needs to save its work. The kernel kills above that."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one attempt may use (the claim's `limits`)."""
+    """What one attempt may use (the claim's `limits`). Without `cpu_seconds` processor time is unlimited."""
 
     wall_seconds: float
     memory_bytes: int
     log_bytes: int
     output_bytes: int
     processes: int
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Host:
-    """What the worker's configuration says: where to report, how patient to be, what to show the sandbox."""
+    """What the worker says of itself: where to report, how patient to be, what to show the sandbox, and
+    what results depend on (`environment`)."""
 
     url: str
     ca_file: str | None
     grace_seconds: float
     patience_seconds: float
     readonly_paths: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,8 +114,14 @@ def from_claim(task: str, number: int, claim: dict[str, Any], host: Host) -> Spe
         outputs=tuple(
             Output(name, item["path"], item["kind"], item.get("optional", False)) for name, item in outputs
         ),
-        limits=Limits(**claim["limits"]),
+        limits=_limits(claim["limits"]),
     )
+
+
+def _limits(claimed: dict[str, Any]) -> Limits:
+    """Those that this version keeps: a newer server may name more."""
+    known = {item.name for item in fields(Limits)}
+    return Limits(**{name: value for name, value in claimed.items() if name in known})
 
 
 def load(directory: Path) -> Spec:

@@ -48,8 +48,15 @@ class Order:
 class Starter:
     """Runs orders, each to its end, in whatever thread calls."""
 
-    def __init__(self, settings: WorkerSettings, slots: Slots, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        slots: Slots,
+        stopping: Callable[[], bool],
+        environment: dict[str, str],
+    ) -> None:
         self._settings = settings
+        self._environment = environment
         self._slots = slots
         self._stopping = stopping
         self._attempts = settings.worker.work_directory / "attempts"
@@ -128,6 +135,7 @@ class Starter:
             grace_seconds=worker.grace_seconds,
             patience_seconds=worker.patience_seconds,
             readonly_paths=tuple(map(str, worker.sandbox_readonly_paths)),
+            environment=self._environment,
         )
 
     def take_over(self) -> None:

@@ -1,5 +1,8 @@
 """Celery's consumer, cut down to what a worker may do: it declares nothing and publishes nothing.
 
+It reads the queues of its keys and its own one; while it is drained only its own one, so that what was
+meant for it still runs.
+
 The worker's broker user may only read. Celery's usual consumer also talks to other workers (mingle,
 gossip, events, remote control) and declares queues for delayed delivery; none of that is here.
 """
@@ -19,18 +22,42 @@ from kombu.messaging import Consumer as MessageConsumer
 
 from labfleet.config import worker_settings
 from labfleet.log import get_logger
+from labfleet.names import worker_key
 from labfleet.worker import units
 
 log = get_logger(__name__)
 WAKE_SECONDS = 0.5
 MISSING_QUEUE_SECONDS = 2.0
 QUORUM = {"x-queue-type": "quorum"}
+KEY_QUEUE = "labfleet.key."
+draining = threading.Event()
+"""Set while a front end drains this worker."""
 
 
 def key_queue(key: str) -> Queue:
     """The queue of a key, as the publisher has declared it."""
+    return _task_queue(f"{KEY_QUEUE}{key}", key)
+
+
+def own_queue(worker: str) -> Queue:
+    """The queue of the tasks that are meant for this worker."""
+    return _task_queue(f"labfleet.worker.{worker}", worker_key(worker))
+
+
+def _task_queue(name: str, key: str) -> Queue:
     # Celery has to know that it is a quorum queue: these refuse a prefetch count for a whole channel.
-    return Queue(f"labfleet.key.{key}", routing_key=key, no_declare=True, queue_arguments=QUORUM)  # type: ignore[no-untyped-call]
+    return Queue(name, routing_key=key, no_declare=True, queue_arguments=QUORUM)  # type: ignore[no-untyped-call]
+
+
+def drain(wanted: bool) -> None:
+    """Stop reading the keys' queues within `WAKE_SECONDS`, or begin again. For any thread."""
+    if wanted == draining.is_set():
+        return
+    log.info("drained: only its own queue is read" if wanted else "not drained any more")
+    if wanted:
+        draining.set()
+    else:
+        draining.clear()
 
 
 def control_queue(worker: str) -> Queue:
@@ -42,6 +69,19 @@ class Tasks(tasks.Tasks):  # type: ignore[misc,unused-ignore]
     """Celery's own, directly on the connection."""
 
     requires = (Connection,)
+
+    def start(self, consumer: Any) -> None:
+        """Celery's own, on the queues that are to be read."""
+        for name in _unwanted(consumer):
+            consumer.app.amqp.queues.deselect(name)
+        super().start(consumer)
+
+
+def _unwanted(consumer: Any) -> list[str]:
+    """Queues that are read, or were to be, and must not be while the worker is drained."""
+    if not draining.is_set():
+        return []
+    return [name for name in consumer.app.amqp.queues.consume_from if name.startswith(KEY_QUEUE)]
 
 
 class ReadingConsumer(Consumer):  # type: ignore[misc,unused-ignore]
@@ -66,7 +106,16 @@ class ReadingConsumer(Consumer):  # type: ignore[misc,unused-ignore]
     def register_with_event_loop(self, hub: Any) -> None:
         """Celery's own, and a timer: a loop that sleeps until the next message doesn't see SIGTERM."""
         super().register_with_event_loop(hub)
-        hub.timer.call_repeatedly(WAKE_SECONDS, _wake)
+        hub.timer.call_repeatedly(WAKE_SECONDS, self.follow)
+
+    def follow(self) -> None:
+        """Read the queues that are to be read now (in the event loop: a channel isn't for two threads)."""
+        for name in _unwanted(self):
+            self.cancel_task_queue(name)
+        if not draining.is_set():
+            queues = self.app.amqp.queues
+            for name in [name for name in queues if name not in queues.consume_from]:
+                self.add_task_queue(name)
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc,unused-ignore]
         """The steps."""
@@ -110,10 +159,6 @@ class Cancels(bootsteps.ConsumerStep):  # type: ignore[misc,unused-ignore]
     def on_undecodable(message: Any, error: Exception) -> None:
         """Nothing that somebody puts into the exchange may end the worker."""
         log.warning("a cancel that makes no sense was dropped", error=str(error))
-
-
-def _wake() -> None:
-    """Nothing to do: the event loop looks for a stop each time it comes round."""
 
 
 def _stop(name: str) -> None:

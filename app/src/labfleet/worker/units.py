@@ -13,12 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from labfleet.worker.spec import Spec
+from labfleet.worker.spec import MEMORY_OVERHEAD_BYTES, UNIT_PREFIX, Spec
 
-PREFIX = "labfleet-attempt-"
 RUNNING_STATES = "active,activating,deactivating,reloading"
-OVERHEAD_BYTES = 256 * 1024**2
-"""The shepherd's own memory, and page cache, on top of the attempt's limit."""
 OVERHEAD_TASKS = 32
 STOP_SECONDS = 30
 """After the grace: log and ending are still to be sent."""
@@ -33,7 +30,7 @@ class UnitError(Exception):
 
 def unit_name(task: str, number: int) -> str:
     """The unit of an attempt."""
-    return f"{PREFIX}{task}-{number}.service"
+    return f"{UNIT_PREFIX}{task}-{number}.service"
 
 
 def start(spec: Spec, directory: Path) -> None:
@@ -53,7 +50,7 @@ def start_argv(spec: Spec, directory: Path) -> list[str]:
         "KillMode": "mixed",
         "TimeoutStopSec": f"{host.grace_seconds + STOP_SECONDS:g}",
         "RuntimeMaxSec": f"{limits.wall_seconds + host.patience_seconds + TRANSFER_SECONDS:g}",
-        "MemoryMax": str(limits.memory_bytes + OVERHEAD_BYTES),
+        "MemoryMax": str(limits.memory_bytes + MEMORY_OVERHEAD_BYTES),
         "MemorySwapMax": "0",
         "TasksMax": str(limits.processes + OVERHEAD_TASKS),
         "CPUQuota": f"{100 * spec.cores}%",
@@ -73,7 +70,7 @@ def start_argv(spec: Spec, directory: Path) -> list[str]:
 def running() -> set[str]:
     """Names of the attempt units that run (also those that are being stopped)."""
     listed = _run(
-        [*_SYSTEMCTL, "list-units", f"--state={RUNNING_STATES}", "--plain", "--no-legend", f"{PREFIX}*"]
+        [*_SYSTEMCTL, "list-units", f"--state={RUNNING_STATES}", "--plain", "--no-legend", f"{UNIT_PREFIX}*"]
     )
     return {line.split()[0] for line in listed.splitlines() if line.strip()}
 

@@ -36,6 +36,11 @@ def system_failure(message: str) -> dict[str, Any]:
     return finish(Outcome.FAILED, message, Failure.SYSTEM)
 
 
+def with_saved(result: dict[str, Any], names: str) -> dict[str, Any]:
+    """The same verdict, with the outputs that were kept all the same."""
+    return result | {"message": f"{result['message']} What it saved is kept: {names}."[:MAX_MESSAGE]}
+
+
 def judge(ending: Ending) -> dict[str, Any]:
     """The verdict on a sandbox that has ended. Success still depends on the outputs."""
     code, words = ending.exit_code, ending.last_words

@@ -86,12 +86,12 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         pytest.fail("There is no bwrap on the PATH. Install it: apt-get install bubblewrap", pytrace=False)
     started: list[Shepherding] = []
 
-    def start(code: str = "", *, patience: float = 10, **values: Any) -> Shepherding:
+    def start(code: str = "", *, patience: float = 10, grace: float = 1.0, **values: Any) -> Shepherding:
         values.setdefault("files", {"main.py": code})
         attempt = front_end.add(Attempt(task=str(uuid.uuid4()), **values))
         directory = work / attempt.task
         directory.mkdir()
-        host = Host(front_end.url, None, 1.0, patience, ())
+        host = Host(front_end.url, None, grace, patience, (), {"os": "Test 1.0"})
         from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
         if os.getuid() == 0:
             for path in (directory, *directory.iterdir()):

@@ -41,7 +41,18 @@ print("warned", file=sys.stderr)
 
     run = shepherd(code, inputs={"data": b"a,b\n"}, parameters={"times": 3}, outputs=outputs)
 
-    assert run.wait() == {"outcome": "success", "failure": None, "exit_code": 0, "message": ""}
+    said = run.wait()
+    usage = said.pop("usage")
+    assert said == {
+        "outcome": "success",
+        "failure": None,
+        "exit_code": 0,
+        "message": "",
+        "environment": {"os": "Test 1.0"},
+    }
+    assert 0 < usage["wall_seconds"] < 30
+    assert 0 < usage["cpu_seconds"] < 30
+    assert usage["memory_bytes"] >= 0
     attempt = run.attempt
     assert attempt.artifacts == {"tables/t.csv": b"a,b\n" * 3}
     assert attempt.artifact_queries["tables/t.csv"] == {"kind": "table", "output": "t"}
@@ -92,6 +103,89 @@ def test_whose_failure_it_was(
 
     assert (said["outcome"], said["failure"]) == (outcome, failure)
     assert words in said["message"]
+
+
+SAVES_WHEN_TOLD = """
+import signal, sys, threading, time
+def save(*_):
+    open(out + '/table.csv', 'w').write('half')
+    sys.exit(3)
+signal.signal(signal.SIGTERM, save)
+print("started", flush=True)
+"""
+TOO_MUCH = {
+    "time": ("while True: time.sleep(1)", {"wall_seconds": 3}, "longer than its 3 s"),
+    "processor": (
+        "threading.Thread(target=exec, args=('while True: pass',), daemon=True).start()\ntime.sleep(99)",
+        {"cpu_seconds": 1},
+        "more than 1 s of processor time",
+    ),
+    "memory": (
+        # RLIMIT_DATA is as large as the limit: only together two processes pass it.
+        "import os; os.fork(); x = [os.urandom(10**6) for _ in range(40)]\ntime.sleep(99)",
+        {"memory_bytes": 64 * 1024**2},
+        "more than its 64 MiB of memory",
+    ),
+    "outputs": (
+        "for n in range(12): open(f'{out}/{n}', 'wb').write(b'x' * 10**6)\ntime.sleep(99)",
+        {"output_bytes": 10 * 1024**2},
+        "more than 10 MiB of outputs",
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", ["time", "processor"])
+def test_what_is_saved_when_a_limit_is_passed_is_kept(shepherd: Start, limit: str) -> None:
+    code, limits, words = TOO_MUCH[limit]
+    optional = {"more": {"path": "more.csv", "kind": "table", "optional": False}}
+    run = shepherd(WRITE + SAVES_WHEN_TOLD + code, limits=limits, outputs=TABLE | optional, grace=20)
+
+    said = run.wait(60)
+
+    assert (said["outcome"], said["failure"], said["exit_code"]) == ("failed", "user", 3)
+    assert words in said["message"]
+    assert said["message"].endswith("What it saved is kept: 'table'.")
+    assert run.attempt.artifacts == {"table.csv": b"half"}
+    assert said["usage"]["cpu_seconds"] > (1 if limit == "processor" else 0)
+
+
+def test_a_program_that_uses_too_much_memory_may_save_its_work(shepherd: Start) -> None:
+    code, limits, words = TOO_MUCH["memory"]
+    run = shepherd(WRITE + SAVES_WHEN_TOLD + code, limits=limits, outputs=TABLE, grace=20)
+
+    said = run.wait(60)
+
+    assert words in said["message"]
+    assert run.attempt.artifacts == {"table.csv": b"half"}
+    assert said["usage"]["memory_bytes"] > 64 * 1024**2
+
+
+def test_outputs_over_their_limit_are_kept_only_if_it_makes_room(shepherd: Start) -> None:
+    code, limits, words = TOO_MUCH["outputs"]
+    run = shepherd(WRITE + SAVES_WHEN_TOLD + code, limits=limits, outputs=TABLE, grace=20)
+    said = run.wait(60)
+    assert words in said["message"]
+    assert run.attempt.artifacts == {}
+
+    room = SAVES_WHEN_TOLD.replace(
+        "sys.exit(3)", "import os; [os.remove(f'{out}/{n}') for n in range(12)]; 1/0"
+    )
+    run = shepherd(WRITE + room + code, limits=limits, outputs=TABLE, grace=20)
+    assert words in run.wait(60)["message"]
+    assert run.attempt.artifacts == {"table.csv": b"half"}
+
+
+def test_who_does_not_end_in_time_keeps_nothing(shepherd: Start) -> None:
+    code = (
+        "open(out + '/table.csv', 'w').write('x'); import signal, time; signal.signal(15, signal.SIG_IGN)\n"
+    )
+    run = shepherd(WRITE + code + "time.sleep(99)", limits={"wall_seconds": 1}, outputs=TABLE)
+
+    said = run.wait()
+
+    assert "longer than its 1 s" in said["message"]
+    assert "kept" not in said["message"]
+    assert run.attempt.artifacts == {}
 
 
 def test_a_command_that_is_not_there(shepherd: Start) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labfleet.worker.outputs import BadOutput, collect
+from labfleet.worker.outputs import BadOutput, collect, salvage
 from labfleet.worker.spec import Output
 
 
@@ -70,3 +70,12 @@ def test_a_path_cannot_lead_out(tmp_path: Path) -> None:
 
     with pytest.raises(BadOutput):
         collect([output("../x")], tmp_path / "outputs")
+
+
+def test_what_can_be_saved_is_saved_without_complaint(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("abc")
+    (tmp_path / "b.csv").symlink_to("a.csv")
+
+    found = salvage([output("missing.csv"), output("a.csv"), output("b.csv")], tmp_path)
+
+    assert [(item.output.path, item.size) for item in found] == [("a.csv", 3)]

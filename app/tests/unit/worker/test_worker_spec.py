@@ -36,7 +36,7 @@ CLAIM: dict[str, Any] = {
         "processes": 5,
     },
 }
-HOST = Host("https://web", None, 10, 900, ("/opt/x",))
+HOST = Host("https://web", None, 10, 900, ("/opt/x",), {"os": "Debian"})
 
 
 def test_a_claim_becomes_a_specification_and_survives_its_file(tmp_path: Path) -> None:
@@ -47,6 +47,12 @@ def test_a_claim_becomes_a_specification_and_survives_its_file(tmp_path: Path) -
     assert load(tmp_path) == spec
     assert (spec.cores, spec.command, spec.outputs[0].optional) == (3, ("python3", "main.py"), True)
     assert spec.base == "/api/v1/attempts/t/1"
+
+
+def test_limits_that_older_or_newer_servers_name() -> None:
+    assert from_claim("t", 1, CLAIM, HOST).limits.cpu_seconds is None
+    limits = CLAIM["limits"] | {"cpu_seconds": 60, "something_new": 1}
+    assert from_claim("t", 1, CLAIM | {"limits": limits}, HOST).limits.cpu_seconds == 60
 
 
 def test_the_token_is_for_its_owner_and_read_once(tmp_path: Path, spec: Spec) -> None:
