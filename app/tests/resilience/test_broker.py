@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 
 import pytest
 from acceptance import playbook
-from acceptance.api import Api
 from acceptance.broker import queued
 from acceptance.lab import Lab, Machine
 from acceptance.waiting import wait_for
