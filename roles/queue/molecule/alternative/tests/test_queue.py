@@ -115,7 +115,8 @@ def test_site_where_nginx_reads_it(host: Host) -> None:
 def test_queues_on_the_broker(host: Host) -> None:
     listed = host.check_output("rabbitmqctl --silent -p other list_queues name </dev/null").splitlines()
     queues = {line for line in listed if line.startswith("labfleet.")}
-    names = ("key.matlab", "key.r.large", "control.worker1", "control.worker2", "dead")
+    of_workers = [f"{kind}.worker{number}" for kind in ("control", "worker") for number in (1, 2)]
+    names = ("key.matlab", "key.r.large", *of_workers, "dead")
     assert queues == {f"labfleet.{name}" for name in names}
 
 

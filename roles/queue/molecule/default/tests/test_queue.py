@@ -193,6 +193,7 @@ def test_publisher_has_declared_its_queues(host: Host) -> None:
     assert queues == {
         "labfleet.key.python": "quorum",
         "labfleet.key.r": "quorum",
+        "labfleet.worker.worker1": "quorum",
         "labfleet.control.worker1": "classic",
         "labfleet.dead": "quorum",
     }

@@ -21,7 +21,7 @@ def test_settings(host: Host) -> None:
     assert told["database"] == {"host": "localhost", "port": 5433, "name": "labfleet", "user": "labfleet_web"}
     assert told["dispatcher"]["runner_url"] == "https://192.0.2.1:9443"
     assert told["leases"] == {"lease_seconds": 30, "heartbeat_seconds": 3}
-    assert told["limits"] == {"output_bytes": 131072}
+    assert told["limits"] == {"cpu_seconds": 600, "output_bytes": 131072}
     assert told["log"] == {"level": "debug"}
 
 

@@ -13,6 +13,7 @@ def test_settings(host: Host) -> None:
         "worker": {
             "name": "large1",
             "keys": ["python.large"],
+            "tags": ["large", "gpu"],
             "slots": 3,
             "work_directory": "/srv/work",
             "presence_seconds": 20,
@@ -46,14 +47,16 @@ def test_unit(host: Host) -> None:
 def test_reads_the_queues_of_its_key_and_its_name(host: Host) -> None:
     consumers = host.check_output("rabbitmqctl --silent -p other list_consumers queue_name </dev/null")
     queues = {line for line in consumers.splitlines() if line.startswith("labfleet.")}
-    assert queues == {"labfleet.key.python.large", "labfleet.control.large1"}
+    assert queues == {"labfleet.key.python.large", "labfleet.worker.large1", "labfleet.control.large1"}
 
 
 def test_takes_as_much_as_it_has_slots(host: Host) -> None:
     consumers = host.check_output(
         "rabbitmqctl --silent -p other list_consumers queue_name prefetch_count </dev/null"
     )
-    assert ["labfleet.key.python.large", "3"] in [line.split() for line in consumers.splitlines()]
+    rows = [line.split() for line in consumers.splitlines()]
+    for queue in ("labfleet.key.python.large", "labfleet.worker.large1"):
+        assert [queue, "3"] in rows
 
 
 def test_only_the_packages_that_were_asked_for(host: Host) -> None:

@@ -97,7 +97,8 @@ def test_reads_its_queues_and_no_others(host: Host) -> None:
     consumers = host.check_output("rabbitmqctl --silent -p labfleet list_consumers queue_name </dev/null")
     name = host.check_output("hostname")
     queues = {line for line in consumers.splitlines() if line.startswith("labfleet.")}
-    assert queues == {"labfleet.key.python", "labfleet.key.r", f"labfleet.control.{name}"}
+    keys = {"labfleet.key.python", "labfleet.key.r"}
+    assert queues == {*keys, f"labfleet.worker.{name}", f"labfleet.control.{name}"}
 
 
 def test_is_the_only_one_at_the_broker_with_a_login_that_only_reads(host: Host) -> None:
