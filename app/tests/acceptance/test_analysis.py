@@ -55,7 +55,8 @@ class TestDifferentialNetwork:
         assert -1 < places[0] < places[1], output
         shares = [int(share) for share in re.findall(r"(\d{1,3})\s?%", output)]
         assert shares == sorted(shares), output
-        assert len(set(shares)) >= 3, output
+        # A quick machine is done before its second report.
+        assert len(set(shares)) >= 2, output
 
     def fetched_what_was_stored(self, user: Api, task: dict[str, object], folder: Path) -> None:
         artifacts = user.artifacts(task)
