@@ -95,7 +95,23 @@ class DispatcherSection(Section):
     poll_seconds: float = Field(default=2, gt=0)
     timeout_seconds: float = Field(default=20, gt=0)
     backoff_max_seconds: float = Field(default=15, gt=0)
-    unclaimed_seconds: float = Field(default=60, gt=0)
+    # How long a worker may leave a task alone before it is placed anew; a full worker twice as long each time.
+    unclaimed_seconds: float = Field(default=30, gt=0)
+    unclaimed_max_seconds: float = Field(default=60, gt=0)
+
+
+class OrderSection(Section):
+    """`[order]`: which worker gets a task, and how much is decided at a time."""
+
+    presence_timeout_seconds: float = Field(default=30, gt=0)
+    ahead_per_worker: int = Field(default=0, ge=0)
+    max_load_per_core: float = Field(default=4, gt=0)
+    short_seconds: int = Field(default=60, ge=0)
+    short_tasks_pass_load: bool = True
+    # How many tasks are placed at most before they are sent.
+    release_batch: int = Field(default=50, gt=0)
+    # How far into the order somebody is told his task's place; beyond it he reads "more than".
+    explain_depth: int = Field(default=100, gt=0)
 
 
 class LeasesSection(Section):
@@ -116,6 +132,15 @@ class LimitsSection(Section):
     log_bytes: int = Field(default=10 * MIB, gt=0)
     output_bytes: int = Field(default=GIB, gt=0)
     processes: int = Field(default=256, gt=0)
+
+
+class JobsSection(Section):
+    """`[jobs]`: how large one job may be, and how many jobs one call may change."""
+
+    max_tasks: int = Field(default=100_000, gt=0)
+    max_depth: int = Field(default=50, gt=0)
+    max_bulk: int = Field(default=10_000, gt=0)
+    tasks_shown: int = Field(default=100, gt=0)
 
 
 class RunnerSection(Section):
@@ -201,8 +226,10 @@ class WebserverSettings(TierSettings):
     web: WebSection
     database: DatabaseSection = DatabaseSection()
     dispatcher: DispatcherSection
+    order: OrderSection = OrderSection()
     leases: LeasesSection = LeasesSection()
     limits: LimitsSection = LimitsSection()
+    jobs: JobsSection = JobsSection()
 
 
 class QueueSettings(TierSettings):

@@ -58,6 +58,18 @@ class Malformed(LabfleetError):
     default_hint = "Send a well-formed request; the API's documentation is at /api/docs."
 
 
+class InvalidJob(Invalid):
+    """A job's specification has faults; `extra['errors']` lists the path and message of each."""
+
+    code = "invalid_job"
+    title = "The job can't be run as it is written"
+    default_hint = "Correct what is named; 'labfleet validate FILE' shows the places in the file."
+
+    def __init__(self, faults: Sequence[Mapping[str, str]]) -> None:
+        detail = "; ".join(f"{fault['path']}: {fault['message']}" for fault in faults[:20])
+        super().__init__(detail, errors=list(faults))
+
+
 class InvalidParameters(Invalid):
     """Parameters don't fit the protocol's schema; `extra['errors']` lists path and message."""
 
@@ -195,6 +207,23 @@ class IllegalTransition(Conflict):
 
     code = "illegal_transition"
     title = "The state doesn't allow this"
+
+
+class WrongState(Conflict):
+    """The job or task is in a state in which this can't be done to it; `extra['state']` names it."""
+
+    code = "wrong_state"
+    title = "Not possible in this state"
+    default_hint = "Look at it again: somebody else may have been quicker."
+
+
+class QuotaExceeded(LabfleetError):
+    """A user's or group's quota leaves no room."""
+
+    code = "quota_exceeded"
+    status = HTTPStatus.CONFLICT
+    title = "The quota is used up"
+    default_hint = "Delete what is not needed any more, or ask an admin for more."
 
 
 class TooLarge(LabfleetError):

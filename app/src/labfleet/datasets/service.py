@@ -9,7 +9,7 @@ from __future__ import annotations
 import mimetypes
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, tuple_
@@ -70,14 +70,6 @@ def list_datasets(session: Session, viewer: User, limit: int = 50, after: uuid.U
     statement = statement.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)
     found = session.scalars(statement).all()
     return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
-
-
-def slot_datasets(session: Session, inputs: Mapping[str, str]) -> dict[str, Dataset]:
-    """The datasets of a task's input slots."""
-    wanted = {slot: uuid.UUID(str(dataset)) for slot, dataset in inputs.items()}
-    found = session.scalars(select(Dataset).where(Dataset.id.in_(wanted.values()))).all()
-    known = {dataset.id: dataset for dataset in found}
-    return {slot: known[dataset_id] for slot, dataset_id in wanted.items()}
 
 
 def media_type_for(name: str, claimed: str) -> str:

@@ -16,27 +16,40 @@ ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 WEB: Mapping[str, str] = {
     "users": CHANGE,
+    "groups": ALL,
+    "reservations": ALL,
     "tokens": CHANGE,
     "protocols": CHANGE,
     "protocol_versions": CHANGE,
     "blobs": ADD,
     "datasets": ADD,
-    "jobs": CHANGE,
+    "jobs": ALL,
+    "nodes": CHANGE,
     "tasks": CHANGE,
     "attempts": CHANGE,
     "events": ADD,
     "outbox": ADD,
     "artifacts": CHANGE,
+    "deliveries": ADD,
     "workers": ALL,
     "alembic_version": READ,
 }
 
 DISPATCHER: Mapping[str, str] = {
+    # What order needs of a user, and nothing that would help to become one.
+    "users": "SELECT (id, name, group_name, weight, max_running, max_cores)",
+    "groups": READ,
+    "reservations": READ,
+    "workers": READ,
+    "datasets": "SELECT (id, name, media_type, sha256, size)",
     "jobs": "SELECT, UPDATE",
+    "nodes": "SELECT, UPDATE",
     "tasks": "SELECT, UPDATE",
-    "attempts": "SELECT, UPDATE",
+    "attempts": CHANGE,
     "events": ADD,
     "outbox": ALL,
+    "artifacts": ADD,
+    "deliveries": CHANGE,
     "alembic_version": READ,
 }
 

@@ -38,6 +38,7 @@ NAMING = {
 
 NOW = text("clock_timestamp()")
 NEW_ID = text("gen_random_uuid()")
+WORDS = text("to_tsvector('simple'::regconfig, (label || ' '::text) || note)")
 STATES = "('queued','running','success','failed','partial','inapplicable','cancelled')"
 
 
@@ -55,15 +56,38 @@ class Base(DeclarativeBase):
     }
 
 
+class Group(Base):
+    """Users that share a quota; None is no limit. `max_stored_bytes` counts datasets and artifacts."""
+
+    __tablename__ = "groups"
+    __table_args__ = (CheckConstraint("max_running > 0 AND max_cores > 0", name="quota"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    max_running: Mapped[int | None]
+    max_cores: Mapped[int | None]
+    max_stored_bytes: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class User(Base):
-    """Somebody who may sign in."""
+    """Somebody who may sign in. `weight` is the part that fair share gives; quotas are as a group's."""
 
     __tablename__ = "users"
+    __table_args__ = (
+        CheckConstraint("weight > 0", name="weight"),
+        CheckConstraint("max_running > 0 AND max_cores > 0", name="quota"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     name: Mapped[str] = mapped_column(unique=True)
     password_hash: Mapped[str]
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="SET NULL"))
+    weight: Mapped[float] = mapped_column(server_default=text("1"))
+    max_priority: Mapped[int] = mapped_column(server_default=text("0"))
+    max_running: Mapped[int | None]
+    max_cores: Mapped[int | None]
+    max_stored_bytes: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     disabled_at: Mapped[datetime | None]
 
@@ -146,7 +170,11 @@ class Dataset(Base):
 
 
 class Job(Base):
-    """What a user submitted. `state` follows from its tasks."""
+    """What a user submitted. `state` follows from its tasks, of which the row keeps count by state.
+
+    `tasks_skipped` are those that an earlier failure left without sense, `tasks_forgiven` optional ones
+    that ended without success; neither is counted under its state.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -154,23 +182,76 @@ class Job(Base):
         CheckConstraint(f"state IN {STATES}", name="state"),
         Index("ix_jobs_owner_id_created_at_id", "owner_id", "created_at", "id"),
         Index("ix_jobs_created_at_id", "created_at", "id"),
+        Index("ix_jobs_state_created_at_id", "state", "created_at", "id"),
+        Index("ix_jobs_owner_id_state_created_at_id", "owner_id", "state", "created_at", "id"),
+        Index("ix_jobs_protocols", "protocols", postgresql_using="gin"),
+        Index("ix_jobs_datasets", "datasets", postgresql_using="gin"),
+        Index("ix_jobs_labels", "labels", postgresql_using="gin"),
+        Index("ix_jobs_words", WORDS, postgresql_using="gin"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
     state: Mapped[str] = mapped_column(server_default="queued")
     label: Mapped[str] = mapped_column(server_default="")
+    labels: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    note: Mapped[str] = mapped_column(server_default="")
     spec: Mapped[dict[str, Any]]
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
+    webhook: Mapped[str | None]
+    protocols: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    datasets: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     idempotency_key: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     finished_at: Mapped[datetime | None]
+    tasks_total: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_queued: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_running: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_success: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_failed: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_inapplicable: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_cancelled: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_skipped: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_forgiven: Mapped[int] = mapped_column(server_default=text("0"))
 
     owner: Mapped[User] = relationship()
-    tasks: Mapped[list[Task]] = relationship(back_populates="job", order_by="(Task.created_at, Task.id)")
+
+
+class Node(Base):
+    """An inner node of a job's tree; tasks are its leaves. Numbered from the root (0), parents first:
+    the nodes below `number` are those up to `last`."""
+
+    __tablename__ = "nodes"
+    __table_args__ = (
+        CheckConstraint("kind IN ('sequential','parallel')", name="kind"),
+        CheckConstraint("on_failure IN ('stop','continue')", name="on_failure"),
+        CheckConstraint("state IN ('waiting','active','ended')", name="state"),
+        Index("ix_nodes_job_id_parent_position", "job_id", "parent", "position"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    parent: Mapped[int | None]
+    position: Mapped[int] = mapped_column(server_default=text("0"))
+    last: Mapped[int]
+    name: Mapped[str] = mapped_column(server_default="")
+    kind: Mapped[str]
+    on_failure: Mapped[str]
+    optional: Mapped[bool] = mapped_column(server_default=text("false"))
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    total: Mapped[int]
+    ended: Mapped[int] = mapped_column(server_default=text("0"))
+    lost: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class Task(Base):
-    """One run of one protocol version. `attempt` is the only attempt whose word counts."""
+    """One run of one protocol version. `attempt` is the only attempt whose word counts.
+
+    `ready` says that nothing before it in the tree is open, `placed_on` to which worker the dispatcher has
+    given it, `sources` which earlier tasks it takes inputs from. `lane` names what it needs of a worker in
+    one text: tasks of one lane are alike for the dispatcher. `sequence` is the order of submission.
+    """
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -178,13 +259,55 @@ class Task(Base):
         CheckConstraint("failure IN ('user','system')", name="failure"),
         CheckConstraint("attempt >= 1", name="attempt"),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+        UniqueConstraint("job_id", "name"),
         Index("ix_tasks_lease_until", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_tasks_dispatched_at", "dispatched_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_tasks_job_id_sequence", "job_id", "sequence"),
+        Index("ix_tasks_job_id_node_position", "job_id", "node", "position"),
+        Index(
+            "ix_tasks_waiting",
+            "lane",
+            "owner_id",
+            text("priority DESC"),
+            "sequence",
+            postgresql_where=text("state = 'queued' AND ready AND NOT held AND placed_on IS NULL"),
+        ),
+        Index(
+            "ix_tasks_placed",
+            "placed_on",
+            "owner_id",
+            postgresql_where=text("state IN ('queued','running') AND placed_on IS NOT NULL"),
+        ),
+        Index(
+            "ix_tasks_cache_key",
+            "cache_key",
+            postgresql_where=text("state = 'success' AND cache_key IS NOT NULL"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    sequence: Mapped[int] = mapped_column(Identity(always=True))
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
     protocol_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("protocol_versions.id"))
+    name: Mapped[str] = mapped_column(server_default="task")
+    node: Mapped[int | None]
+    position: Mapped[int] = mapped_column(server_default=text("0"))
+    ready: Mapped[bool] = mapped_column(server_default=text("true"))
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
+    optional: Mapped[bool] = mapped_column(server_default=text("false"))
+    skipped: Mapped[bool] = mapped_column(server_default=text("false"))
+    sources: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    lane: Mapped[str]
+    cores: Mapped[int] = mapped_column(server_default=text("1"))
+    memory_bytes: Mapped[int]
+    wall_seconds: Mapped[int]
+    tags: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    placed_on: Mapped[str | None]
+    not_before: Mapped[datetime | None]
+    cache_key: Mapped[str | None]
+    reused_from: Mapped[uuid.UUID | None]
     key: Mapped[str]
     parameters: Mapped[dict[str, Any]]
     inputs: Mapped[dict[str, Any]]
@@ -205,7 +328,7 @@ class Task(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    job: Mapped[Job] = relationship(back_populates="tasks")
+    job: Mapped[Job] = relationship()
     protocol_version: Mapped[ProtocolVersion] = relationship()
 
 
@@ -221,8 +344,11 @@ class Attempt(Base):
     claimed_at: Mapped[datetime] = mapped_column(server_default=NOW)
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    exit_code: Mapped[int | None]
     message: Mapped[str] = mapped_column(server_default="")
     log_size: Mapped[int] = mapped_column(server_default=text("0"))
+    usage: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    environment: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class EventRow(Base):
@@ -294,7 +420,47 @@ class WorkerRow(Base):
     free_slots: Mapped[int]
     cores: Mapped[int]
     load1: Mapped[float]
+    memory_total: Mapped[int] = mapped_column(server_default=text("0"))
     memory_free: Mapped[int]
     disk_free: Mapped[int]
     version: Mapped[str]
+    tags: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    environment: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    stopping: Mapped[bool] = mapped_column(server_default=text("false"))
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
     last_seen: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Reservation(Base):
+    """Slots of the fleet that only tasks of one key may fill."""
+
+    __tablename__ = "reservations"
+    __table_args__ = (CheckConstraint("slots > 0", name="slots"),)
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    slots: Mapped[int]
+
+
+class Delivery(Base):
+    """A webhook call: what is told to whom, and how it went. Delivered or given up, it stays as a log."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(
+            "ix_deliveries_next_try_at",
+            "next_try_at",
+            postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    url: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    next_try_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    delivered_at: Mapped[datetime | None]
+    given_up_at: Mapped[datetime | None]

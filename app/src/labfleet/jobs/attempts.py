@@ -50,10 +50,12 @@ def claim(
 
     Raises `AlreadyClaimed`, `AttemptSuperseded`, `TaskCancelled` or `TaskFinal`.
     """
-    task = _current(session, task_id, number)
+    task = _current(transition.lock_task(session, task_id), number)
     if task.state == State.RUNNING:
         return _claimed_before(session, task, claim_id)
-    task.worker = worker
+    if not task.ready or task.held:
+        raise AttemptSuperseded(f"Attempt {number} of task {task_id} is not to run now.")
+    task.worker = task.placed_on = worker
     task.started_at = transition.now(session)
     task.lease_until = task.started_at + timedelta(seconds=lease_seconds)
     task.progress, task.progress_text, task.message = 0, "", ""
@@ -88,8 +90,11 @@ def heartbeat(
 
 
 def require_current(session: Session, task_id: uuid.UUID, number: int) -> Task:
-    """The task if this attempt is the one that runs now (for reads and uploads); else the reason's error."""
-    return _running(session, task_id, number)
+    """The task if this attempt is the one that runs now (for reads and uploads); else the reason's error.
+
+    It is locked without its job, so that uploads of one job's tasks don't wait for each other.
+    """
+    return require_running(transition.lock_task_alone(session, task_id), number)
 
 
 def append_log_position(
@@ -100,7 +105,7 @@ def append_log_position(
     Bytes that are there already are skipped. The attempt stays locked until the commit, so write the
     file before it. Raises `LogGap` with `expected_offset` if bytes before `offset` are missing.
     """
-    _running(session, task_id, number)
+    require_current(session, task_id, number)
     attempt = _attempt(session, task_id, number)
     known = attempt.log_size
     if offset > known:
@@ -116,7 +121,7 @@ def record_artifact(session: Session, task_id: uuid.UUID, number: int, new: NewA
 
     Another content under the same name replaces it: only a repeated upload can do that.
     """
-    _running(session, task_id, number)
+    require_current(session, task_id, number)
     session.execute(insert(Blob).values(sha256=new.sha256, size=new.size).on_conflict_do_nothing())
     content = {
         "kind": new.kind,
@@ -138,21 +143,20 @@ def log_size(session: Session, task_id: uuid.UUID, number: int) -> int:
     return session.scalar(statement) or 0
 
 
-def _current(session: Session, task_id: uuid.UUID, number: int) -> Task:
-    task = transition.lock_task(session, task_id)
+def _current(task: Task, number: int) -> Task:
     if number != task.attempt:
-        raise AttemptSuperseded(f"Attempt {number} of task {task_id} is not the current one, {task.attempt}.")
+        raise AttemptSuperseded(f"Attempt {number} of task {task.id} is not the current one, {task.attempt}.")
     if task.state == State.CANCELLED:
-        raise TaskCancelled(f"Task {task_id} was cancelled.")
+        raise TaskCancelled(f"Task {task.id} was cancelled.")
     if State(task.state).final:
-        raise TaskFinal(f"Task {task_id} has ended: {task.state}.")
+        raise TaskFinal(f"Task {task.id} has ended: {task.state}.")
     return task
 
 
-def _running(session: Session, task_id: uuid.UUID, number: int) -> Task:
-    task = _current(session, task_id, number)
-    if task.state != State.RUNNING:
-        raise AttemptSuperseded(f"Attempt {number} of task {task_id} is not claimed.")
+def require_running(task: Task, number: int) -> Task:
+    """The (locked) task if this attempt is the one that runs now; else the reason's error."""
+    if _current(task, number).state != State.RUNNING:
+        raise AttemptSuperseded(f"Attempt {number} of task {task.id} is not claimed.")
     return task
 
 
@@ -167,5 +171,5 @@ def _attempt(session: Session, task_id: uuid.UUID, number: int) -> Attempt:
 
 
 def _refuse(session: Session, task_id: uuid.UUID, number: int) -> NoReturn:
-    _running(session, task_id, number)
+    require_current(session, task_id, number)
     raise AttemptSuperseded(f"Attempt {number} of task {task_id} has just ended.")

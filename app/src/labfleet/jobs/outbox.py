@@ -1,29 +1,31 @@
-"""The outbox: a message is a row first, committed together with what it tells about."""
+"""The outbox: a message is a row first, committed together with what it tells about.
+
+That a task is to run is said by its own row (queued, ready, nowhere placed); the dispatcher puts it into the
+outbox when the fleet can take it. That a running task is to be cancelled goes into the outbox at once.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import func
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import OutboxRow, Task
 
 Kind = Literal["run", "cancel"]
+CHANNEL = "labfleet_outbox"
 
 
-def enqueue(session: Session, task: Task, kind: Kind, *, delay_seconds: float = 0) -> None:
-    """Ask for the task's current attempt to be run or cancelled, not before the delay is over.
+def enqueue(session: Session, task: Task, kind: Kind) -> None:
+    """Have a message sent about the task's current attempt.
 
-    A trigger of the table notifies `labfleet_outbox` when the transaction commits.
+    A trigger of the table wakes the dispatcher when the transaction commits.
     """
-    session.add(
-        OutboxRow(
-            kind=kind,
-            task_id=task.id,
-            attempt=task.attempt,
-            next_try_at=func.clock_timestamp() + timedelta(seconds=delay_seconds),
-        )
-    )
+    session.add(OutboxRow(kind=kind, task_id=task.id, attempt=task.attempt))
     session.flush()
+
+
+def wake(session: Session) -> None:
+    """Wake the dispatcher when the transaction commits: a task may run, or a slot is free."""
+    session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})

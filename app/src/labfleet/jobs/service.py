@@ -1,7 +1,7 @@
-"""Jobs as their owners see them: submit, look, list, cancel.
+"""Jobs as their owners see them: submit, look at tasks, events, results and where they came from.
 
 Every function takes a session and leaves the commit to its caller. What a viewer may not see is
-`NotFound`. An admin sees everything.
+`NotFound`. An admin sees everything. Lists are in `search`, what changes a job in `verbs`.
 """
 
 from __future__ import annotations
@@ -9,135 +9,83 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from sqlalchemy import Select, select, tuple_
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session
 
-from labfleet.db.models import Artifact, EventRow, Job, ProtocolVersion, Task, User
-from labfleet.errors import Invalid, NotFound, TaskFinal
-from labfleet.jobs import outbox, submission, transition
-from labfleet.jobs.states import Event, State
-from labfleet.jobs.submission import JobRequest
+from labfleet.config import JobsSection
+from labfleet.db.models import Artifact, Attempt, Delivery, EventRow, Job, Node, Task, User
+from labfleet.errors import Invalid
+from labfleet.jobs import inputs, submission
+from labfleet.jobs.spec import JobSpec
+from labfleet.jobs.visible import get_artifact, get_job_row, get_task
 
 __all__ = [
-    "JobRequest",
     "Page",
-    "cancel_job",
+    "Provenance",
+    "attempts_of",
+    "deliveries",
     "get_artifact",
-    "get_job",
+    "get_job_row",
     "get_task",
-    "list_jobs",
+    "job_events",
+    "job_results",
+    "nodes_of",
+    "provenance",
     "submit",
     "task_artifacts",
     "task_events",
 ]
 
-S = TypeVar("S", bound=Select[*tuple[Any, ...]])
-
-_TASKS = selectinload(Job.tasks).options(
-    joinedload(Task.protocol_version, innerjoin=True).joinedload(ProtocolVersion.protocol, innerjoin=True)
-)
-_JOB = (_TASKS, joinedload(Job.owner, innerjoin=True))
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of jobs, newest first; `next` goes into `after` for the following page, None at the end."""
-
-    items: Sequence[Job]
-    next: uuid.UUID | None
-
 
 def submit(
     session: Session,
     owner: User,
-    request: JobRequest,
+    spec: JobSpec,
     idempotency_key: str | None = None,
     *,
     max_attempts: int = 3,
+    limits: JobsSection = submission.LIMITS,
 ) -> Job:
-    """Check the request and make job, task, event and outbox row.
+    """Check the specification and make job, nodes, tasks and events.
 
-    The same key of the same owner returns the job that it made, however many ask at once.
-    Raises `UnknownProtocol`, `UnknownVersion`, `UnknownDataset`, `InvalidParameters`,
-    `InvalidInputs`, `Invalid`, or `IdempotencyMismatch` if the key was used for another request.
+    The same key of the same owner returns the job that it made, however many ask at once. Raises
+    `InvalidJob`; for a job of one task `UnknownProtocol`, `UnknownVersion`, `UnknownDataset`,
+    `InvalidParameters`, `InvalidInputs`; and `IdempotencyMismatch` if the key was used for another request.
     """
-    job_id = submission.submit(session, owner, request, idempotency_key, max_attempts)
-    return get_job(session, owner, job_id)
-
-
-def get_job(session: Session, viewer: User, job_id: uuid.UUID) -> Job:
-    """The job with its tasks, their protocol versions and its owner; `NotFound` if it isn't the viewer's."""
-    statement = _visible(select(Job).where(Job.id == job_id).options(*_JOB), viewer)
-    job = session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
-    if job is None:
-        raise NotFound(f"There is no job {job_id}.")
-    return job
-
-
-def list_jobs(
-    session: Session,
-    viewer: User,
-    state: State | None = None,
-    limit: int = 50,
-    after: uuid.UUID | None = None,
-) -> Page:
-    """The viewer's jobs (all for an admin), newest first, `limit` a page, following the job `after`."""
-    statement = _visible(select(Job).options(*_JOB), viewer)
-    if state is not None:
-        statement = statement.where(Job.state == state)
-    if after is not None:
-        mark = session.execute(select(Job.created_at, Job.id).where(Job.id == after)).one_or_none()
-        if mark is None:
-            raise Invalid(f"'after' names no job: {after}.", hint="Use the value of 'next' as it came.")
-        statement = statement.where(tuple_(Job.created_at, Job.id) < mark)
-    statement = statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
-    jobs = session.scalars(statement).all()
-    return Page(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
-
-
-def cancel_job(session: Session, viewer: User, job_id: uuid.UUID) -> Job:
-    """Cancel what is queued, ask the worker to stop what runs; once more is harmless.
-
-    Raises `TaskFinal` if the job has already ended in another state.
-    """
-    job = get_job(session, viewer, job_id)
-    if State(job.state).final and job.state != State.CANCELLED:
-        raise TaskFinal(f"Job {job.id} has ended: {job.state}.", hint="There is nothing to cancel.")
-    # All locks on tasks before the first on the job: that is the order everywhere.
-    for task in [transition.lock_task(session, task_id) for task_id in sorted(t.id for t in job.tasks)]:
-        _cancel_task(session, task)
-    return get_job(session, viewer, job_id)
-
-
-def _cancel_task(session: Session, task: Task) -> None:
-    if task.state == State.QUEUED:
-        task.cancel_requested = True
-        task.message = "Cancelled before it started."
-        transition.apply(session, task, Event.CANCELLED)
-    elif task.state == State.RUNNING and not task.cancel_requested:
-        task.cancel_requested = True
-        transition.apply(session, task, Event.CANCEL_REQUESTED)
-        outbox.enqueue(session, task, "cancel")
-
-
-def get_task(session: Session, viewer: User, task_id: uuid.UUID) -> Task:
-    """The task with its job and protocol version; `NotFound` if it isn't the viewer's."""
-    statement = _visible(select(Task).join(Task.job).where(Task.id == task_id), viewer).options(
-        joinedload(Task.job, innerjoin=True),
-        joinedload(Task.protocol_version, innerjoin=True).joinedload(ProtocolVersion.protocol),
+    job_id = submission.submit(
+        session, owner, spec, idempotency_key, max_attempts=max_attempts, limits=limits
     )
-    task = session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
-    if task is None:
-        raise NotFound(f"There is no task {task_id}.")
-    return task
+    return get_job_row(session, owner, job_id)
+
+
+def nodes_of(session: Session, job_id: uuid.UUID) -> Sequence[Node]:
+    """The inner nodes of a job's tree, parents first; none for a job of one task."""
+    return session.scalars(select(Node).where(Node.job_id == job_id).order_by(Node.number)).all()
 
 
 def task_events(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[EventRow]:
     """Everything that happened to the task, in order."""
     get_task(session, viewer, task_id)
     return session.scalars(select(EventRow).where(EventRow.task_id == task_id).order_by(EventRow.id)).all()
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of rows; `next` goes into `after`, None at the end."""
+
+    items: Sequence[EventRow]
+    next: int | None
+
+
+def job_events(session: Session, viewer: User, job_id: uuid.UUID, limit: int, after: int | None) -> Page:
+    """The history of a job and all of its tasks, in order."""
+    get_job_row(session, viewer, job_id)
+    statement = select(EventRow).where(EventRow.job_id == job_id)
+    if after is not None:
+        statement = statement.where(EventRow.id > after)
+    rows = session.scalars(statement.order_by(EventRow.id).limit(limit + 1)).all()
+    return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
 
 def task_artifacts(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[Artifact]:
@@ -147,17 +95,68 @@ def task_artifacts(session: Session, viewer: User, task_id: uuid.UUID) -> Sequen
     return session.scalars(statement.order_by(Artifact.name)).all()
 
 
-def get_artifact(session: Session, viewer: User, artifact_id: uuid.UUID) -> Artifact:
-    """One artifact of a task that the viewer may see."""
-    artifact = session.get(Artifact, artifact_id)
-    if artifact is None:
-        raise NotFound(f"There is no artifact {artifact_id}.")
-    try:
-        get_task(session, viewer, artifact.task_id)
-    except NotFound:
-        raise NotFound(f"There is no artifact {artifact_id}.") from None
-    return artifact
+@dataclass(frozen=True)
+class Result:
+    """An artifact with the name of the task that made it."""
+
+    task: str
+    artifact: Artifact
 
 
-def _visible(statement: S, viewer: User) -> S:
-    return statement if viewer.is_admin else statement.where(Job.owner_id == viewer.id)
+def job_results(
+    session: Session, viewer: User, job_id: uuid.UUID, limit: int, after: uuid.UUID | None
+) -> tuple[Sequence[Result], uuid.UUID | None]:
+    """The artifacts of all tasks of a job that count, in the order of its tasks: there while it still runs."""
+    get_job_row(session, viewer, job_id)
+    current = and_(Artifact.task_id == Task.id, Artifact.attempt == Task.attempt)
+    statement = (
+        select(Task.name, Task.sequence, Artifact).join(Artifact, current).where(Task.job_id == job_id)
+    )
+    if after is not None:
+        mark = session.execute(
+            select(Task.sequence, Artifact.name)
+            .join(Task, Task.id == Artifact.task_id)
+            .where(Artifact.id == after)
+        ).one_or_none()
+        if mark is None:
+            raise Invalid(f"'after' names no artifact: {after}.", hint="Use the value of 'next' as it came.")
+        later = (Task.sequence > mark.sequence) | (
+            (Task.sequence == mark.sequence) & (Artifact.name > mark.name)
+        )
+        statement = statement.where(later)
+    rows = session.execute(statement.order_by(Task.sequence, Artifact.name).limit(limit + 1)).all()
+    found = [Result(name, artifact) for name, _, artifact in rows[:limit]]
+    return found, found[-1].artifact.id if len(rows) > limit else None
+
+
+def attempts_of(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[Attempt]:
+    """Every try at the task, the first first."""
+    get_task(session, viewer, task_id)
+    return session.scalars(select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.number)).all()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result came from."""
+
+    task: Task
+    attempts: Sequence[Attempt]
+    inputs: Sequence[inputs.InputFile]
+    artifacts: Sequence[Artifact]
+
+
+def provenance(session: Session, viewer: User, task_id: uuid.UUID) -> Provenance:
+    """Protocol, parameters, inputs by hash, attempts with worker and environment, and what came out."""
+    task = get_task(session, viewer, task_id)
+    known = [] if inputs.open_sources(session, task) else list(inputs.resolve(session, task).values())
+    return Provenance(
+        task, attempts_of(session, viewer, task_id), known, task_artifacts(session, viewer, task_id)
+    )
+
+
+def deliveries(session: Session, viewer: User, job_id: uuid.UUID) -> Sequence[Delivery]:
+    """The log of the job's webhook, the newest first."""
+    get_job_row(session, viewer, job_id)
+    return session.scalars(
+        select(Delivery).where(Delivery.job_id == job_id).order_by(Delivery.created_at.desc())
+    ).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 
@@ -59,6 +59,9 @@ class Event(StrEnum):
     INAPPLICABLE = "inapplicable"
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    REUSED = "reused"
+    REOPENED = "reopened"
 
 
 class Outcome(StrEnum):
@@ -71,12 +74,15 @@ class Outcome(StrEnum):
 
 
 # `dispatched` is a note: the confirmation may be recorded after a quick worker has claimed, or finished.
+# `reopened` is the one way out of a final state: somebody asked for it (retry, force-retry, reset).
 TRANSITIONS: dict[tuple[State | None, Event], State] = {
     (None, Event.SUBMITTED): State.QUEUED,
     (State.QUEUED, Event.UNROUTABLE): State.QUEUED,
     (State.QUEUED, Event.RESENT): State.QUEUED,
     (State.QUEUED, Event.CLAIMED): State.RUNNING,
     (State.QUEUED, Event.CANCELLED): State.CANCELLED,
+    (State.QUEUED, Event.SKIPPED): State.CANCELLED,
+    (State.QUEUED, Event.REUSED): State.SUCCESS,
     (State.RUNNING, Event.LEASE_LAPSED): State.QUEUED,
     (State.RUNNING, Event.HANDED_BACK): State.QUEUED,
     (State.RUNNING, Event.RETRIED): State.QUEUED,
@@ -85,7 +91,9 @@ TRANSITIONS: dict[tuple[State | None, Event], State] = {
     (State.RUNNING, Event.FAILED): State.FAILED,
     (State.RUNNING, Event.INAPPLICABLE): State.INAPPLICABLE,
     (State.RUNNING, Event.CANCELLED): State.CANCELLED,
-} | {(state, Event.DISPATCHED): state for state in State}
+}
+TRANSITIONS |= {(state, Event.DISPATCHED): state for state in State}
+TRANSITIONS |= {(state, Event.REOPENED): State.QUEUED for state in FINAL}
 
 
 def successor(state: State | None, event: Event) -> State | None:
@@ -93,13 +101,48 @@ def successor(state: State | None, event: Event) -> State | None:
     return TRANSITIONS.get((state, event))
 
 
-def job_state(tasks: Iterable[State]) -> State:
+@dataclass(frozen=True)
+class Tally:
+    """How many tasks of a job stand where. `skipped` and `forgiven` ones are not counted by their state:
+    the first had no sense after an earlier failure, the second were optional."""
+
+    queued: int = 0
+    running: int = 0
+    success: int = 0
+    failed: int = 0
+    inapplicable: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    forgiven: int = 0
+
+    @property
+    def total(self) -> int:
+        """All tasks."""
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+def bucket(state: State, *, optional: bool = False, skipped: bool = False) -> str:
+    """The part of the tally that counts such a task."""
+    if state.final and state is not State.SUCCESS:
+        if skipped:
+            return "skipped"
+        if optional:
+            return "forgiven"
+    return state.value
+
+
+def job_state(tally: Tally) -> State:
     """A job's state from those of its tasks (at least one)."""
-    states = set(tasks)
-    if len(states) == 1:
-        return states.pop()
-    if not states <= FINAL:
-        return State.RUNNING
-    if State.SUCCESS in states or State.PARTIAL in states:
+    if tally.queued + tally.running:
+        begun = tally.total > tally.queued
+        return State.RUNNING if begun else State.QUEUED
+    lost = [state for state in LOSSES if getattr(tally, state.value)]
+    if not lost and not tally.skipped:
+        return State.SUCCESS
+    if tally.success:
         return State.PARTIAL
-    return next(state for state in (State.FAILED, State.CANCELLED) if state in states)
+    return lost[0] if lost else State.CANCELLED
+
+
+# In this order: the first of them that some task has is the state of a job without any success.
+LOSSES = (State.FAILED, State.CANCELLED, State.INAPPLICABLE)

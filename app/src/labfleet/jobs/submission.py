@@ -1,103 +1,68 @@
-"""How a request becomes rows: resolve what it names, check it, insert it once."""
+"""How a specification becomes rows: planned, checked, inserted once."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Boolean, Text, Uuid, bindparam, insert, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Dataset, Job, Protocol, ProtocolVersion, Task, User
-from labfleet.errors import IdempotencyMismatch, Invalid, UnknownDataset, UnknownProtocol, UnknownVersion
-from labfleet.jobs import outbox, transition
-from labfleet.jobs.parameters import checked_parameters, checked_slots
-from labfleet.jobs.states import Event, State
+from labfleet.config import JobsSection
+from labfleet.db.models import Job, Node, User
+from labfleet.errors import Forbidden, IdempotencyMismatch, Invalid
+from labfleet.jobs import flow, outbox, transition
+from labfleet.jobs.plan import Leaf, Plan, make_plan
+from labfleet.jobs.spec import JobSpec
 
-MAX_LABEL = 200
 MAX_KEY = 200
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """What somebody asks for. `version` None means the newest; `inputs` is slot → dataset id."""
-
-    protocol: str
-    version: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, uuid.UUID] = field(default_factory=dict)
-    label: str = ""
+LIMITS = JobsSection()
 
 
 def submit(
-    session: Session, owner: User, request: JobRequest, key: str | None, max_attempts: int
+    session: Session,
+    owner: User,
+    spec: JobSpec,
+    key: str | None = None,
+    *,
+    max_attempts: int = 3,
+    limits: JobsSection = LIMITS,
 ) -> uuid.UUID:
-    """The id of the job that the request made, now or earlier under the same key."""
-    spec = _spec(request, key)
-    if earlier := _earlier(session, owner, key, spec):
+    """The id of the job that the specification made, now or earlier under the same idempotency key."""
+    document = spec.model_dump(mode="json", exclude_unset=True)
+    if earlier := _earlier(session, owner, key, document):
         return earlier
-    version = resolve_version(session, request.protocol, request.version)
-    parameters = checked_parameters(version.manifest, request.parameters)
-    checked_slots(version.manifest, request.inputs)
-    _check_datasets(session, owner, request.inputs)
-    job_id = _insert_job(session, owner, request.label, spec, key)
+    _check_priority(owner, spec.priority)
+    plan = make_plan(session, owner, spec, limits)
+    job_id = _insert_job(session, owner, spec, document, plan, key)
     if job_id is None:  # somebody else with the same key was quicker, and has committed by now
-        return _earlier(session, owner, key, spec) or _vanished(key)
-    task = Task(
-        job_id=job_id,
-        protocol_version_id=version.id,
-        key=version.manifest["key"],
-        parameters=parameters,
-        inputs=spec["inputs"],
-        max_attempts=max_attempts,
-    )
-    _insert_task(session, task)
+        return _earlier(session, owner, key, document) or _vanished(key)
+    if plan.nodes:
+        session.execute(insert(Node), [{**vars(node), "job_id": job_id} for node in plan.nodes])
+    for leaf in plan.leaves:
+        _insert_tasks(session, owner, job_id, leaf, spec, max_attempts)
+    transition.note_submitted(session, job_id)
+    if plan.nodes or any(leaf.cache for leaf in plan.leaves):
+        flow.begin(session, transition.lock_job(session, job_id))
+    else:
+        outbox.wake(session)
     return job_id
 
 
-def resolve_version(session: Session, name: str, version: str | None) -> ProtocolVersion:
-    """The version with this tag or commit, the newest for None; `UnknownProtocol`, `UnknownVersion`."""
-    protocol_id = session.scalar(select(Protocol.id).where(Protocol.name == name))
-    if protocol_id is None:
-        raise UnknownProtocol(f"There is no protocol '{name}'.")
-    statement = select(ProtocolVersion).where(ProtocolVersion.protocol_id == protocol_id)
-    if version is not None:
-        statement = statement.where(
-            (ProtocolVersion.version == version) | (ProtocolVersion.commit == version)
-        )
-    found = session.scalars(statement.order_by(ProtocolVersion.created_at.desc()).limit(1)).first()
-    if found is None:
-        wanted = f"version '{version}'" if version else "any version"
-        raise UnknownVersion(f"The protocol '{name}' does not have {wanted}.")
-    return found
-
-
-def _spec(request: JobRequest, key: str | None) -> dict[str, Any]:
-    if len(request.label) > MAX_LABEL:
-        raise Invalid(f"The label has {len(request.label)} characters; {MAX_LABEL} are allowed.")
-    if key is not None and not 0 < len(key) <= MAX_KEY:
-        raise Invalid(f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
-    return {
-        "protocol": request.protocol,
-        "version": request.version,
-        "parameters": dict(request.parameters),
-        "inputs": {slot: str(dataset) for slot, dataset in request.inputs.items()},
-        "label": request.label,
-    }
-
-
-def _earlier(session: Session, owner: User, key: str | None, spec: Mapping[str, Any]) -> uuid.UUID | None:
+def _earlier(session: Session, owner: User, key: str | None, document: Mapping[str, Any]) -> uuid.UUID | None:
     if key is None:
         return None
+    if not 0 < len(key) <= MAX_KEY:
+        raise Invalid(f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
     statement = select(Job.id, Job.spec).where(Job.owner_id == owner.id, Job.idempotency_key == key)
     found = session.execute(statement).one_or_none()
     if found is None:
         return None
     job_id: uuid.UUID = found.id
-    if found.spec != spec:
+    if found.spec != document:
         raise IdempotencyMismatch(f"The Idempotency-Key '{key}' belongs to job {job_id}, another request.")
     return job_id
 
@@ -106,28 +71,103 @@ def _vanished(key: str | None) -> uuid.UUID:
     raise RuntimeError(f"the job of idempotency key {key!r} vanished within a transaction")
 
 
-def _check_datasets(session: Session, owner: User, inputs: Mapping[str, uuid.UUID]) -> None:
-    statement = select(Dataset.id).where(Dataset.id.in_(inputs.values()))
-    if not owner.is_admin:
-        statement = statement.where(Dataset.owner_id == owner.id)
-    known = set(session.scalars(statement))
-    for slot, dataset in inputs.items():
-        if dataset not in known:
-            raise UnknownDataset(f"There is no dataset {dataset} for the input slot '{slot}'.")
+def _check_priority(owner: User, priority: int) -> None:
+    if priority > owner.max_priority and not owner.is_admin:
+        raise Forbidden(
+            f"Your highest priority is {owner.max_priority}, not {priority}.",
+            hint="Submit with a lower priority, or ask an admin to raise yours.",
+        )
 
 
 def _insert_job(
-    session: Session, owner: User, label: str, spec: Mapping[str, Any], key: str | None
+    session: Session,
+    owner: User,
+    spec: JobSpec,
+    document: Mapping[str, Any],
+    plan: Plan,
+    key: str | None,
 ) -> uuid.UUID | None:
-    values = {"owner_id": owner.id, "label": label, "spec": spec, "idempotency_key": key}
-    statement = (
-        insert(Job).values(values).on_conflict_do_nothing(index_elements=[Job.owner_id, Job.idempotency_key])
-    )
+    values = {
+        "owner_id": owner.id,
+        "label": spec.label,
+        "labels": sorted(set(spec.labels)),
+        "note": spec.note,
+        "priority": spec.priority,
+        "held": spec.hold,
+        "webhook": spec.webhook,
+        "spec": document,
+        "protocols": plan.protocols,
+        "datasets": sorted(plan.datasets),
+        "idempotency_key": key,
+        "tasks_total": plan.total,
+        "tasks_queued": plan.total,
+    }
+    statement = upsert(Job).values(values)
+    statement = statement.on_conflict_do_nothing(index_elements=[Job.owner_id, Job.idempotency_key])
     return session.scalar(statement.returning(Job.id))
 
 
-def _insert_task(session: Session, task: Task) -> None:
-    session.add(task)
-    session.flush()
-    transition.record(session, task, Event.SUBMITTED, None, State.QUEUED)
-    outbox.enqueue(session, task, "run")
+# One statement for a task as for a sweep of 100,000: the points travel as one JSON array.
+_INSERT = text(
+    """
+    INSERT INTO tasks (job_id, owner_id, protocol_version_id, name, node, position, ready, held, optional,
+        sources, priority, lane, cores, memory_bytes, wall_seconds, tags, key, max_attempts,
+        parameters, inputs, cache_key)
+    SELECT :job_id, :owner_id, :version_id,
+        CASE WHEN :is_sweep THEN :name || '[' || (point.number - 1) || ']' ELSE :name END,
+        :node, :position + point.number - 1, :ready, :held, :optional,
+        :sources, :priority, :lane, :cores, :memory_bytes, :wall_seconds, :tags, :key, :max_attempts,
+        :parameters || coalesce(point.own -> 'p', '{}'), :inputs || coalesce(point.own -> 'i', '{}'),
+        coalesce(point.own ->> 'k', :cache_key)
+    FROM jsonb_array_elements(:points) WITH ORDINALITY AS point (own, number)
+    ORDER BY point.number
+    """
+).bindparams(
+    bindparam("job_id", type_=Uuid),
+    bindparam("owner_id", type_=Uuid),
+    bindparam("version_id", type_=Uuid),
+    bindparam("name", type_=Text),
+    bindparam("is_sweep", type_=Boolean),
+    bindparam("node", type_=BigInteger),
+    bindparam("position", type_=BigInteger),
+    bindparam("sources", type_=ARRAY(Text)),
+    bindparam("tags", type_=ARRAY(Text)),
+    bindparam("parameters", type_=JSONB),
+    bindparam("inputs", type_=JSONB),
+    bindparam("points", type_=JSONB),
+    bindparam("cache_key", type_=Text),
+)
+
+
+def _insert_tasks(
+    session: Session, owner: User, job_id: uuid.UUID, leaf: Leaf, spec: JobSpec, max_attempts: int
+) -> None:
+    assert leaf.version is not None and leaf.needs is not None  # noqa: S101  (a plan is complete)
+    session.execute(
+        _INSERT,
+        {
+            "job_id": job_id,
+            "owner_id": owner.id,
+            "version_id": leaf.version.id,
+            "name": leaf.spec.task,
+            "is_sweep": leaf.points is not None,
+            "node": leaf.node,
+            "position": leaf.position,
+            "ready": leaf.node is None,
+            "held": spec.hold,
+            "optional": leaf.spec.optional,
+            "sources": leaf.sources,
+            "priority": spec.priority,
+            "lane": leaf.needs.lane,
+            "cores": leaf.needs.cores,
+            "memory_bytes": leaf.needs.memory_bytes,
+            "wall_seconds": leaf.needs.wall_seconds,
+            "tags": list(leaf.needs.tags),
+            "key": leaf.needs.key,
+            "max_attempts": max_attempts,
+            "parameters": leaf.parameters,
+            "inputs": leaf.inputs,
+            "points": [{}] if leaf.points is None else leaf.points,
+            "cache_key": leaf.cache,
+        },
+    )

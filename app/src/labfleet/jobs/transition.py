@@ -1,25 +1,48 @@
-"""The one place where a task's state changes: table, event row and job state in one transaction."""
+"""The one place where a task's state changes: table, event row and job state in one transaction.
+
+Locks are taken in one order everywhere: outbox row, job, its tasks by id. Whoever holds tasks without
+their job (the dispatcher, uploads) changes no state, and never asks for a job's lock.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, literal, select
+from sqlalchemy import ColumnElement, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
-from labfleet.db.models import EventRow, Job, Task
+from labfleet.db.models import Delivery, EventRow, Job, Task
 from labfleet.errors import IllegalTransition, NotFound
-from labfleet.jobs.states import Event, State, job_state, successor
+from labfleet.jobs.states import Event, State, Tally, bucket, job_state, successor
+
+_COUNTS = ("queued", "running", "success", "failed", "inapplicable", "cancelled", "skipped", "forgiven")
+
+
+def lock_job(session: Session, job_id: uuid.UUID) -> Job:
+    """The job, read anew and locked until the transaction ends."""
+    job = session.scalars(
+        select(Job).where(Job.id == job_id).with_for_update(of=Job).execution_options(populate_existing=True)
+    ).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
 
 
 def lock_task(session: Session, task_id: uuid.UUID) -> Task:
-    """The task, read anew and locked until the transaction ends.
+    """The task, read anew and locked with its job until the transaction ends."""
+    job_id = session.scalar(select(Task.job_id).where(Task.id == task_id))
+    if job_id is None:
+        raise NotFound(f"There is no task {task_id}.")
+    lock_job(session, job_id)
+    return lock_task_alone(session, task_id)
 
-    Locks are taken in one order everywhere: outbox row, tasks by id, job.
-    """
+
+def lock_task_alone(session: Session, task_id: uuid.UUID) -> Task:
+    """The task, read anew and locked without its job: for what changes no state."""
     task = session.scalars(
         select(Task)
         .where(Task.id == task_id)
@@ -32,7 +55,7 @@ def lock_task(session: Session, task_id: uuid.UUID) -> Task:
 
 
 def apply(session: Session, task: Task, event: Event, **detail: Any) -> State:
-    """Change the (locked) task by `event`, write the event row, and let the job follow.
+    """Change the task (locked with its job) by `event`, write the event row, and let the job follow.
 
     Raises `IllegalTransition` where the table has no entry; nothing is changed then.
     """
@@ -40,14 +63,53 @@ def apply(session: Session, task: Task, event: Event, **detail: Any) -> State:
     after = successor(before, event)
     if after is None:
         raise IllegalTransition(f"Task {task.id} is {before}; '{event}' is not possible then.")
+    counted = _bucket(task)
     task.state = after
+    task.skipped = event is Event.SKIPPED
     if after.final:
         task.finished_at = now(session)
         task.lease_until = None
     record(session, task, event, before, after, **detail)
-    if after != before:
-        _follow(session, task.job_id)
+    if after is not before:
+        follow(session, session.get_one(Job, task.job_id), {counted: -1, _bucket(task): 1})
     return after
+
+
+def apply_many(
+    session: Session,
+    job: Job,
+    before: State,
+    event: Event,
+    which: ColumnElement[bool],
+    values: Mapping[Any, Any] | None = None,
+    **detail: Any,
+) -> list[uuid.UUID]:
+    """`apply` for all tasks of the (locked) job in the state `before` that `which` chooses; their ids.
+
+    `values` are set with the state. A few statements, however many tasks there are.
+    """
+    after = successor(before, event)
+    if after is None:
+        raise IllegalTransition(f"'{event}' is not possible for tasks that are {before}.")
+    session.flush()
+    ids = select(Task.id).where(Task.job_id == job.id, Task.state == before, which)
+    chosen = session.execute(ids.add_columns(Task.optional, Task.skipped).order_by(Task.id).with_for_update())
+    rows = chosen.all()
+    if not rows:
+        return []
+    found = [row.id for row in rows]
+    ended = {Task.finished_at: func.clock_timestamp(), Task.lease_until: None} if after.final else {}
+    changed = {Task.state: after.value, Task.skipped: event is Event.SKIPPED, **ended, **(values or {})}
+    statement = update(Task).where(Task.id.in_(found)).values(changed)
+    session.execute(statement, execution_options={"synchronize_session": False})
+    session.expire_all()
+    note(session, found, event, before, **detail)
+    change: Counter[str] = Counter()
+    for row in rows:
+        change[bucket(before, optional=row.optional, skipped=row.skipped)] -= 1
+        change[bucket(after, optional=row.optional, skipped=event is Event.SKIPPED)] += 1
+    follow(session, lock_job(session, job.id), change)
+    return found
 
 
 def record(
@@ -68,19 +130,46 @@ def record(
     session.flush()
 
 
-def note(session: Session, task_ids: Sequence[uuid.UUID], event: Event, **detail: Any) -> None:
-    """Write an event row that changes no state, for many tasks in one statement."""
-    rows = select(
+def note(
+    session: Session, task_ids: Sequence[uuid.UUID], event: Event, before: State | None = None, **detail: Any
+) -> None:
+    """Write an event row for each of the tasks as they are now, in one statement.
+
+    `before` is the state that they had; None for events that change no state.
+    """
+    from_state = Task.state if before is None else literal(before.value)
+    columns = [
         Task.job_id,
         Task.id,
         Task.attempt,
         literal(str(event)),
-        Task.state,
+        from_state,
         Task.state,
         literal(detail, JSONB),
-    ).where(Task.id.in_(task_ids))
-    columns = ["job_id", "task_id", "attempt", "event", "from_state", "to_state", "detail"]
-    session.execute(insert(EventRow).from_select(columns, rows))
+    ]
+    rows = select(*columns).where(Task.id.in_(task_ids))
+    session.execute(insert(EventRow).from_select(_EVENT_COLUMNS, rows))
+
+
+def note_submitted(session: Session, job_id: uuid.UUID) -> None:
+    """Write the first event of every task of a job that has just been made."""
+    columns = [
+        Task.job_id,
+        Task.id,
+        Task.attempt,
+        literal(str(Event.SUBMITTED)),
+        Task.state,
+        literal({}, JSONB),
+    ]
+    names = [name for name in _EVENT_COLUMNS if name != "from_state"]
+    session.execute(
+        insert(EventRow).from_select(
+            names, select(*columns).where(Task.job_id == job_id).order_by(Task.sequence)
+        )
+    )
+
+
+_EVENT_COLUMNS = ["job_id", "task_id", "attempt", "event", "from_state", "to_state", "detail"]
 
 
 def now(session: Session) -> Any:
@@ -88,22 +177,24 @@ def now(session: Session) -> Any:
     return session.scalar(select(func.clock_timestamp()))
 
 
-def _follow(session: Session, job_id: uuid.UUID) -> None:
+def tally(job: Job) -> Tally:
+    """How many tasks of the job stand where."""
+    return Tally(**{name: getattr(job, f"tasks_{name}") for name in _COUNTS})
+
+
+def follow(session: Session, job: Job, change: Mapping[str, int]) -> None:
+    """Count on the (locked) job what its tasks did, and let its state follow."""
+    for name, number in change.items():
+        setattr(job, f"tasks_{name}", getattr(job, f"tasks_{name}") + number)
+    state = job_state(tally(job))
+    if state != job.state:
+        job.state = state
+        job.finished_at = now(session) if state.final else None
+        if state.final and job.webhook:
+            payload = {"job": str(job.id), "state": state.value, "label": job.label}
+            session.add(Delivery(job_id=job.id, url=job.webhook, payload=payload))
     session.flush()
-    job = (
-        session.scalars(
-            select(Job)
-            .where(Job.id == job_id)
-            .options(joinedload(Job.tasks))
-            .with_for_update(of=Job)
-            .execution_options(populate_existing=True)
-        )
-        .unique()
-        .one()
-    )
-    state = job_state(State(task.state) for task in job.tasks)
-    if state == job.state:
-        return
-    job.state = state
-    job.finished_at = now(session) if state.final else None
-    session.flush()
+
+
+def _bucket(task: Task) -> str:
+    return bucket(State(task.state), optional=task.optional, skipped=task.skipped)

@@ -23,5 +23,6 @@ def interface_of(manifest: Manifest) -> dict[str, Any]:
             "memory_bytes": manifest.needs.memory_bytes,
             "wall_seconds": manifest.needs.wall_seconds,
             "packages": list(manifest.needs.packages),
+            "tags": list(manifest.needs.tags),
         },
     }

@@ -117,12 +117,13 @@ class Output(Strict):
 
 
 class Needs(Strict):
-    """What one run needs; the server's limits are the most it gets."""
+    """What one run needs; the server's limits are the most it gets. `tags`: words that its worker must have."""
 
     cores: Annotated[int, Field(ge=1, le=1024)] = 1
     memory: Annotated[str, AfterValidator(_size)] = "512M"
     time: Annotated[str, AfterValidator(_time)] = "10m"
     packages: list[Annotated[str, Field(pattern=PACKAGE, max_length=100)]] = []
+    tags: list[Annotated[str, Field(pattern=KEY, max_length=64)]] = []
 
     @property
     def memory_bytes(self) -> int:
@@ -136,7 +137,10 @@ class Needs(Strict):
 
 
 class Manifest(Strict):
-    """A protocol's manifest. `Manifest.model_validate(row.manifest)` reads one from the database."""
+    """A protocol's manifest. `Manifest.model_validate(row.manifest)` reads one from the database.
+
+    `cache` says that the same inputs and parameters always give the same result, which may be reused.
+    """
 
     labfleet: Literal[1]
     name: Name
@@ -152,6 +156,7 @@ class Manifest(Strict):
     inputs: Annotated[dict[Slot, InputSlot], Field(max_length=50)] = {}
     outputs: Annotated[dict[Slot, Output], Field(max_length=200)] = {}
     needs: Needs = Needs()
+    cache: bool = False
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Manifest:

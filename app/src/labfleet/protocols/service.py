@@ -72,4 +72,5 @@ def find_version(session: Session, name: str, version: str | None = None) -> Pro
         return found
     if session.scalar(select(func.count()).select_from(Protocol).where(Protocol.name == name)) == 0:
         raise UnknownProtocol(f"There is no protocol '{name[:80]}'.")
-    raise UnknownVersion(f"The protocol '{name}' has no version '{str(version)[:80]}'.")
+    wanted = f"no version '{version[:80]}'" if version else "no version yet"
+    raise UnknownVersion(f"The protocol '{name}' has {wanted}.")

@@ -11,7 +11,7 @@ from gunicorn.http.errors import ParseException
 
 from labfleet.errors import Invalid, LabfleetError, Malformed
 
-MAX_DEPTH = 64
+MAX_DEPTH = 128
 MAX_INTEGER = 2**63 - 1
 # A refused body is read up to here, so that the client hears why before its connection ends.
 DRAIN_BYTES = 16 * 1024 * 1024

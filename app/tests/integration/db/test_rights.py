@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, func, text, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from labfleet.config import DispatcherSection
@@ -17,8 +17,9 @@ from labfleet.db.models import ProtocolVersion, Task
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.reconcile import reconcile
 from labfleet.dispatch.runner_client import Message, Status, Target
-from labfleet.jobs import attempts, finishing, presence, service
+from labfleet.jobs import attempts, finishing, presence, service, verbs
 from labfleet.jobs.finishing import Ending
+from labfleet.jobs.spec import JobSpec
 from labfleet.jobs.states import Outcome
 from labfleet.users import service as users
 
@@ -53,7 +54,8 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
         ("labfleet_dispatcher", "SELECT * FROM datasets"),
         ("labfleet_dispatcher", "INSERT INTO jobs DEFAULT VALUES"),
         ("labfleet_dispatcher", "DELETE FROM tasks"),
-        ("labfleet_web", "DELETE FROM jobs"),
+        ("labfleet_dispatcher", "SELECT password_hash FROM users"),
+        ("labfleet_web", "DELETE FROM tasks"),
         ("labfleet_web", "DELETE FROM events"),
         ("labfleet_web", "UPDATE events SET event = 'x'"),
         ("labfleet_web", "CREATE TABLE mine (x int)"),
@@ -109,7 +111,8 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         owner = users.add_user(session, "ada", "a long password")
         users.resolve_token(session, users.issue_token(session, owner))
         users.revoke_token(session, users.authenticate(session, "ada", "a long password"))
-        task_id = service.submit(session, owner, service.JobRequest("echo"), "k").tasks[0].id
+        job_id = service.submit(session, owner, JobSpec(protocol="echo"), "k").id
+        task_id = session.scalars(select(Task.id).where(Task.job_id == job_id)).one()
     for status in (Status.FAILED, Status.UNROUTABLE, Status.CONFIRMED):
         dispatch(status)
     age(dispatched_at=100)
@@ -126,7 +129,7 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         attempts.append_log_position(session, task_id, 2, 0, 10)
         new = attempts.NewArtifact("a", "text", "text/plain", "e" * 64, 1)
         assert attempts.record_artifact(session, task_id, 2, new) is not None
-        job = service.cancel_job(session, owner, service.get_task(session, owner, task_id).job_id)
+        verbs.cancel(session, owner, job_id)
         finishing.finish(session, task_id, 2, Ending(Outcome.STOPPED))
-        assert service.get_job(session, owner, job.id).state == "cancelled"
+        assert service.get_job_row(session, owner, job_id).state == "cancelled"
     dispatch(Status.CONFIRMED)

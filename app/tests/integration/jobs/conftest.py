@@ -4,10 +4,12 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import ProtocolVersion, Task, User
 from labfleet.jobs import attempts, service
+from labfleet.jobs.spec import JobSpec
 
 LEASE = 60.0
 
@@ -20,8 +22,8 @@ def submit(
 
     def submit(**options: int) -> uuid.UUID:
         with sessions.begin() as session:
-            job = service.submit(session, user, service.JobRequest("echo"), **options)
-            return job.tasks[0].id
+            job = service.submit(session, user, JobSpec(protocol="echo"), **options)
+            return session.scalars(select(Task.id).where(Task.job_id == job.id)).one()
 
     return submit
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import Attempt, EventRow, Job, Task, User
 from labfleet.errors import LabfleetError
-from labfleet.jobs import attempts, finishing, service, transition
+from labfleet.jobs import attempts, finishing, service, transition, verbs
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.states import TRANSITIONS, Event, Failure, Outcome, State
 
@@ -47,7 +47,7 @@ def take(session: Session, user: User, task_id: uuid.UUID, step: tuple[str, int,
             if task.state == State.RUNNING:
                 finishing.lapse(session, task)
         case _:
-            service.cancel_job(session, user, service.get_task(session, user, task_id).job_id)
+            verbs.cancel(session, user, service.get_task(session, user, task_id).job_id)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

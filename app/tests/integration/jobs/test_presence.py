@@ -24,3 +24,24 @@ def test_a_worker_is_remembered_by_its_last_report(sessions: sessionmaker[Sessio
     assert rows[1].keys == ["r", "python"]
     assert rows[1].disk_free == 2**40
     assert rows[1].last_seen > first
+
+
+def test_what_is_told_of_a_machine_is_kept_and_only_an_admin_drains(sessions: sessionmaker[Session]) -> None:
+    told = replace(
+        PRESENCE,
+        memory_total=2**34,
+        tags=["large"],
+        stopping=True,
+        environment={"os": "Debian", "r": "4.2.2"},
+    )
+    with sessions.begin() as session:
+        assert report(session, "w1", told) is False
+    with sessions.begin() as session:
+        row = list_workers(session)[0]
+        assert (row.memory_total, row.tags, row.stopping) == (2**34, ["large"], True)
+        assert row.environment == {"os": "Debian", "r": "4.2.2"}
+        row.draining = True
+    with sessions.begin() as session:
+        assert report(session, "w1", PRESENCE) is True
+    with sessions() as session:
+        assert list_workers(session)[0].stopping is False

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.db.models import EventRow, Job, OutboxRow, Protocol, ProtocolVersion, Task, User
+from labfleet.db.models import EventRow, Job, Protocol, ProtocolVersion, Task, User
 from labfleet.errors import (
     IdempotencyMismatch,
     Invalid,
@@ -20,21 +20,29 @@ from labfleet.errors import (
     UnknownProtocol,
     UnknownVersion,
 )
-from labfleet.jobs import service
-from labfleet.jobs.service import JobRequest
+from labfleet.jobs import search, service, verbs
+from labfleet.jobs.search import Filter
+from labfleet.jobs.spec import JobSpec
 from labfleet.jobs.states import State
+from labfleet.jobs.visible import with_protocol
 
 Sessions = sessionmaker[Session]
 
 
-def test_an_accepted_job_is_a_job_a_task_an_event_and_an_outbox_row(
+def task_of(session: Session, job_id: uuid.UUID) -> Task:
+    return session.scalars(select(Task).where(Task.job_id == job_id).options(with_protocol())).one()
+
+
+def test_an_accepted_job_is_a_job_a_waiting_task_and_an_event(
     sessions: Sessions, user: User, protocol: ProtocolVersion, make_dataset: Callable[[User], uuid.UUID]
 ) -> None:
     dataset = make_dataset(user)
-    request = JobRequest("echo", "1.0.0", {"times": 2}, {"data": dataset}, "first")
+    request = JobSpec(
+        protocol="echo", version="1.0.0", parameters={"times": 2}, inputs={"data": dataset}, label="first"
+    )
     with sessions.begin() as session:
         job = service.submit(session, user, request, "key-1", max_attempts=5)
-    task = job.tasks[0]
+        task = task_of(session, job.id)
     assert (job.state, job.label, job.owner.name) == ("queued", "first", "ada")
     assert task.parameters == {"text": "hello", "times": 2}
     assert task.inputs == {"data": str(dataset)}
@@ -43,28 +51,27 @@ def test_an_accepted_job_is_a_job_a_task_an_event_and_an_outbox_row(
     assert job.created_at.utcoffset() is not None
     with sessions() as session:
         event = session.scalars(select(EventRow)).one()
-        row = session.scalars(select(OutboxRow)).one()
     assert (event.event, event.from_state, event.to_state, event.attempt) == ("submitted", None, "queued", 1)
-    assert (row.kind, row.task_id, row.attempt, row.tries) == ("run", task.id, 1, 0)
+    assert (task.ready, task.held, task.placed_on, task.name) == (True, False, None, "task")
+    assert (job.protocols, job.datasets, job.tasks_total) == (["echo"], [str(dataset)], 1)
 
 
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
-        (JobRequest("nothing"), UnknownProtocol),
-        (JobRequest("echo", "9.9.9"), UnknownVersion),
-        (JobRequest("echo", parameters={"times": "two"}), InvalidParameters),
-        (JobRequest("echo", parameters={"colour": 1}), InvalidParameters),
-        (JobRequest("echo", inputs={"genes": uuid.uuid4()}), InvalidInputs),
-        (JobRequest("echo", inputs={"data": uuid.uuid4()}), UnknownDataset),
-        (JobRequest("echo", label="x" * 201), Invalid),
+        (JobSpec(protocol="nothing"), UnknownProtocol),
+        (JobSpec(protocol="echo", version="9.9.9"), UnknownVersion),
+        (JobSpec(protocol="echo", parameters={"times": "two"}), InvalidParameters),
+        (JobSpec(protocol="echo", parameters={"colour": 1}), InvalidParameters),
+        (JobSpec(protocol="echo", inputs={"genes": uuid.uuid4()}), InvalidInputs),
+        (JobSpec(protocol="echo", inputs={"data": uuid.uuid4()}), UnknownDataset),
     ],
 )
 def test_a_request_that_names_something_wrong_leaves_nothing(
     sessions: Sessions,
     user: User,
     protocol: ProtocolVersion,
-    request_: JobRequest,
+    request_: JobSpec,
     error: type[LabfleetError],
 ) -> None:
     with sessions() as session:
@@ -85,8 +92,8 @@ def test_somebody_elses_dataset_is_unknown_except_to_an_admin(
     hers, roots = make_dataset(user), make_dataset(admin)
     with sessions.begin() as session:
         with pytest.raises(UnknownDataset, match=str(roots)):
-            service.submit(session, user, JobRequest("echo", inputs={"data": roots}))
-        service.submit(session, admin, JobRequest("echo", inputs={"data": hers}))
+            service.submit(session, user, JobSpec(protocol="echo", inputs={"data": roots}))
+        service.submit(session, admin, JobSpec(protocol="echo", inputs={"data": hers}))
 
 
 def test_no_version_means_the_newest_and_a_commit_names_one(
@@ -98,11 +105,12 @@ def test_no_version_means_the_newest_and_a_commit_names_one(
         )
         session.add_all([newer, Protocol(name="empty")])
     with sessions.begin() as session:
-        assert service.submit(session, user, JobRequest("echo")).tasks[0].protocol_version_id == newer.id
-        by_commit = service.submit(session, user, JobRequest("echo", "a" * 40))
-        assert by_commit.tasks[0].protocol_version_id == protocol.id
-        with pytest.raises(UnknownVersion, match="any version"):
-            service.submit(session, user, JobRequest("empty"))
+        job = service.submit(session, user, JobSpec(protocol="echo"))
+        assert task_of(session, job.id).protocol_version_id == newer.id
+        by_commit = service.submit(session, user, JobSpec(protocol="echo", version="a" * 40))
+        assert task_of(session, by_commit.id).protocol_version_id == protocol.id
+        with pytest.raises(UnknownVersion, match="no version"):
+            service.submit(session, user, JobSpec(protocol="empty"))
 
 
 def test_the_same_key_a_hundred_times_at_once_makes_one_job(
@@ -110,12 +118,12 @@ def test_the_same_key_a_hundred_times_at_once_makes_one_job(
 ) -> None:
     def submit(_: int) -> uuid.UUID:
         with sessions.begin() as session:
-            return service.submit(session, user, JobRequest("echo"), "the-key").id
+            return service.submit(session, user, JobSpec(protocol="echo"), "the-key").id
 
     with ThreadPoolExecutor(100) as pool:
         ids = set(pool.map(submit, range(100)))
     with sessions() as session:
-        for table in (Job, Task, EventRow, OutboxRow):
+        for table in (Job, Task, EventRow):
             assert session.scalar(select(func.count()).select_from(table)) == 1
     assert len(ids) == 1
 
@@ -124,14 +132,14 @@ def test_a_key_belongs_to_one_request_of_one_owner(
     sessions: Sessions, user: User, admin: User, protocol: ProtocolVersion
 ) -> None:
     with sessions.begin() as session:
-        first = service.submit(session, user, JobRequest("echo", label="a"), "k")
+        first = service.submit(session, user, JobSpec(protocol="echo", label="a"), "k")
         with pytest.raises(IdempotencyMismatch, match=str(first.id)):
-            service.submit(session, user, JobRequest("echo", label="b"), "k")
-        assert service.submit(session, admin, JobRequest("echo", label="b"), "k").id != first.id
-        assert service.submit(session, user, JobRequest("echo"), None).id != first.id
+            service.submit(session, user, JobSpec(protocol="echo", label="b"), "k")
+        assert service.submit(session, admin, JobSpec(protocol="echo", label="b"), "k").id != first.id
+        assert service.submit(session, user, JobSpec(protocol="echo"), None).id != first.id
         for key in ("", "x" * 201):
             with pytest.raises(Invalid, match="Idempotency-Key"):
-                service.submit(session, user, JobRequest("echo"), key)
+                service.submit(session, user, JobSpec(protocol="echo"), key)
 
 
 def test_pages_hold_every_job_once_newest_first(
@@ -143,7 +151,7 @@ def test_pages_hold_every_job_once_newest_first(
         expected = list(session.scalars(select(Job.id).order_by(Job.created_at.desc())))
         seen, after = [], None
         while True:
-            page = service.list_jobs(session, user, limit=3, after=after)
+            page = search.list_jobs(session, user, limit=3, after=after)
             seen += [job.id for job in page.items]
             after = page.next
             if after is None:
@@ -157,10 +165,10 @@ def test_a_list_can_be_narrowed_to_a_state_and_refuses_a_foreign_mark(
 ) -> None:
     submit()
     with sessions() as session:
-        assert len(service.list_jobs(session, user, State.QUEUED).items) == 1
-        assert service.list_jobs(session, user, State.RUNNING).items == []
+        assert len(search.list_jobs(session, user, Filter([State.QUEUED])).items) == 1
+        assert search.list_jobs(session, user, Filter([State.RUNNING])).items == []
         with pytest.raises(Invalid, match="after"):
-            service.list_jobs(session, user, after=uuid.uuid4())
+            search.list_jobs(session, user, after=uuid.uuid4())
 
 
 def test_others_see_nothing_of_a_job_and_an_admin_sees_all(
@@ -174,15 +182,15 @@ def test_others_see_nothing_of_a_job_and_an_admin_sees_all(
     stranger = make_user("mallory")
     with sessions() as session:
         job_id = service.get_task(session, user, task_id).job_id
-        assert service.list_jobs(session, stranger).items == []
+        assert search.list_jobs(session, stranger).items == []
         for look in (service.get_task, service.task_events, service.task_artifacts):
             assert look(session, admin, task_id) is not None
             with pytest.raises(NotFound):
                 look(session, stranger, task_id)
-        for look in (service.get_job, service.cancel_job):
+        for look in (service.get_job_row, verbs.cancel, verbs.retry, verbs.remove, verbs.hold):
             with pytest.raises(NotFound):
                 look(session, stranger, job_id)
-        assert service.get_job(session, admin, job_id).owner.name == "ada"
-        assert len(service.list_jobs(session, admin).items) == 1
+        assert service.get_job_row(session, admin, job_id).owner.name == "ada"
+        assert len(search.list_jobs(session, admin).items) == 1
         with pytest.raises(NotFound):
             service.get_artifact(session, admin, uuid.uuid4())

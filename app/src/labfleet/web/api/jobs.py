@@ -1,16 +1,22 @@
-"""Jobs and tasks: submit, look, cancel."""
+"""Jobs and tasks: submit, find, look."""
 
 from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response, request
+from sqlalchemy.orm import Session
 
+from labfleet.db import models
 from labfleet.errors import Invalid
-from labfleet.jobs import service
-from labfleet.jobs.service import JobRequest
+from labfleet.jobs import quotas, search, service, spec
+from labfleet.jobs.explain import able, reasons
+from labfleet.jobs.needs import Needs
+from labfleet.jobs.plan import make_plan
+from labfleet.jobs.spec import JobSpec
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.auth import current_user
@@ -36,21 +42,66 @@ BYTES: Responses = {200: {"description": "The bytes", "content": {"*/*": BINARY}
 
 @user.post("/jobs")
 @user.doc(tags=["jobs"], operation_id="submit_job", extensions={"x-labfleet-parameters": [KEY_HEADER]})
-@user.input(schemas.JobIn)
+@user.input(schemas.SubmitQuery, location="query")
+@user.input(JobSpec, validation=False)
 @user.output(schemas.Job, status_code=201)
-def submit(json_data: schemas.JobIn) -> tuple[schemas.Job, int, dict[str, str]]:
-    """Submit a job"""
-    wanted = JobRequest(**json_data.model_dump())
+def submit(query_data: schemas.SubmitQuery, json_data: dict[str, Any]) -> Any:
+    """Submit a job
+
+    One task by its `protocol`, or a `tree` of sequential and parallel ones. With `dry_run` nothing is made:
+    the answer (200) says which tasks there would be, and which workers could take them.
+    """
+    wanted = spec.read(json_data)
+    if query_data.dry_run:
+        return Response(_dry_run(wanted).model_dump_json(), content_type="application/json")
+    return made(submit_spec(wanted, idempotency_key()))
+
+
+def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:
+    """Make the job of a specification for whoever asks."""
+    settings = services().settings
     with services().sessions.begin() as db:
+        quotas.check_storage(db, current_user(), 0)
         job = service.submit(
             db,
             current_user(),
             wanted,
-            idempotency_key(),
-            max_attempts=services().settings.leases.max_attempts,
+            key,
+            max_attempts=settings.leases.max_attempts,
+            limits=settings.jobs,
         )
-        answer = views.job(job)
+        return shown(db, job)
+
+
+def made(answer: schemas.Job) -> tuple[schemas.Job, int, dict[str, str]]:
+    """The answer for a new job."""
     return answer, 201, {"Location": f"/api/v1/jobs/{answer.id}"}
+
+
+def shown(db: Session, row: models.Job) -> schemas.Job:
+    """A job with its tree, its first tasks, and why they wait."""
+    shown_tasks = services().settings.jobs.tasks_shown
+    tasks = search.list_tasks(db, current_user(), row.id, limit=shown_tasks).items
+    return views.job(row, service.nodes_of(db, row.id), tasks, reasons(db, tasks, services().settings.order))
+
+
+def _dry_run(wanted: JobSpec) -> schemas.DryRun:
+    with services().sessions() as db:
+        plan = make_plan(db, current_user(), wanted, services().settings.jobs)
+        lanes: dict[Needs, int] = {}
+        for leaf in plan.leaves:
+            if leaf.needs is not None:
+                lanes[leaf.needs] = lanes.get(leaf.needs, 0) + leaf.size
+        return schemas.DryRun(
+            tasks=plan.total,
+            nodes=len(plan.nodes),
+            protocols=plan.protocols,
+            names=[leaf.spec.task for leaf in plan.leaves][: services().settings.jobs.tasks_shown],
+            lanes=[
+                schemas.Lane(**asdict(needs), tasks=size, workers=[worker.name for worker in able(db, needs)])
+                for needs, size in lanes.items()
+            ],
+        )
 
 
 def idempotency_key() -> str | None:
@@ -66,29 +117,95 @@ def idempotency_key() -> str | None:
 @user.input(schemas.JobsQuery, location="query")
 @user.output(schemas.Jobs)
 def list_jobs(query_data: schemas.JobsQuery) -> schemas.Jobs:
-    """List your jobs"""
+    """Find jobs
+
+    Yours, newest first; an admin finds everybody's. `in_progress` and `errored` stand for several states.
+    """
     limit = min(query_data.limit, services().settings.web.page_size_max)
     with services().sessions() as db:
-        page = service.list_jobs(db, current_user(), query_data.state, limit, query_data.after)
-        return schemas.Jobs(items=[views.job(job) for job in page.items], next=page.next)
+        page = search.list_jobs(db, current_user(), job_filter(query_data), limit, query_data.after)
+        return schemas.Jobs(items=[views.summary(job) for job in page.items], next=page.next)
+
+
+def job_filter(given: schemas.JobFilter) -> search.Filter:
+    """The filter that a query or a bulk call describes."""
+    states = [*given.state]
+    states += search.IN_PROGRESS if given.in_progress else ()
+    states += search.ERRORED if given.errored else ()
+    datasets = {given.dataset, given.model} - {None}
+    return search.Filter(
+        states=states,
+        user=given.user,
+        protocol=given.protocol,
+        datasets=[str(dataset) for dataset in datasets],
+        labels=given.label,
+        text=given.text,
+        since=given.since,
+        until=given.until,
+    )
 
 
 @user.get("/jobs/<uuid:job>")
 @user.doc(tags=["jobs"], operation_id="show_job")
 @user.output(schemas.Job)
 def show_job(job: uuid.UUID) -> schemas.Job:
-    """Show a job with its tasks"""
+    """Show a job with its tree and its first tasks"""
     with services().sessions() as db:
-        return views.job(service.get_job(db, current_user(), job))
+        return shown(db, service.get_job_row(db, current_user(), job))
 
 
-@user.post("/jobs/<uuid:job>/cancel")
-@user.doc(tags=["jobs"], operation_id="cancel_job")
-@user.output(schemas.Job)
-def cancel_job(job: uuid.UUID) -> schemas.Job:
-    """Cancel a job"""
-    with services().sessions.begin() as db:
-        return views.job(service.cancel_job(db, current_user(), job))
+@user.get("/jobs/<uuid:job>/tasks")
+@user.doc(tags=["jobs"], operation_id="list_tasks")
+@user.input(schemas.TasksQuery, location="query")
+@user.output(schemas.Tasks)
+def list_tasks(job: uuid.UUID, query_data: schemas.TasksQuery) -> schemas.Tasks:
+    """List a job's tasks"""
+    limit = min(query_data.limit, services().settings.web.page_size_max)
+    with services().sessions() as db:
+        page = search.list_tasks(
+            db, current_user(), job, query_data.state, limit=limit, after=query_data.after
+        )
+        why = reasons(db, page.items, services().settings.order)
+        return schemas.Tasks(items=[views.task(row, why.get(row.id)) for row in page.items], next=page.next)
+
+
+@user.get("/jobs/<uuid:job>/events")
+@user.doc(tags=["jobs"], operation_id="list_job_events")
+@user.input(schemas.TimelineQuery, location="query")
+@user.output(schemas.Timeline)
+def list_job_events(job: uuid.UUID, query_data: schemas.TimelineQuery) -> schemas.Timeline:
+    """List what happened to a job, from its beginning"""
+    limit = min(query_data.limit, services().settings.web.page_size_max)
+    with services().sessions() as db:
+        page = service.job_events(db, current_user(), job, limit, query_data.after)
+        return schemas.Timeline(
+            items=[schemas.JobEvent.model_validate(row) for row in page.items], next=page.next
+        )
+
+
+@user.get("/jobs/<uuid:job>/results")
+@user.doc(tags=["jobs"], operation_id="list_results")
+@user.input(schemas.PageQuery, location="query")
+@user.output(schemas.Results)
+def list_results(job: uuid.UUID, query_data: schemas.PageQuery) -> schemas.Results:
+    """List the artifacts of all tasks of a job
+
+    They are there as soon as a task has left them, while others still run.
+    """
+    limit = min(query_data.limit, services().settings.web.page_size_max)
+    with services().sessions() as db:
+        found, following = service.job_results(db, current_user(), job, limit, query_data.after)
+        return schemas.Results(items=[views.result(item) for item in found], next=following)
+
+
+@user.get("/jobs/<uuid:job>/deliveries")
+@user.doc(tags=["jobs"], operation_id="list_deliveries")
+@user.output(schemas.Deliveries)
+def list_deliveries(job: uuid.UUID) -> schemas.Deliveries:
+    """List the calls of a job's webhook"""
+    with services().sessions() as db:
+        rows = service.deliveries(db, current_user(), job)
+        return schemas.Deliveries(items=[schemas.Delivery.model_validate(row) for row in rows])
 
 
 @user.get("/tasks/<uuid:task>")
@@ -97,7 +214,17 @@ def cancel_job(job: uuid.UUID) -> schemas.Job:
 def show_task(task: uuid.UUID) -> schemas.Task:
     """Show a task"""
     with services().sessions() as db:
-        return views.task(service.get_task(db, current_user(), task))
+        row = service.get_task(db, current_user(), task)
+        return views.task(row, reasons(db, [row], services().settings.order).get(row.id))
+
+
+@user.get("/tasks/<uuid:task>/provenance")
+@user.doc(tags=["tasks"], operation_id="show_provenance")
+@user.output(schemas.Provenance)
+def show_provenance(task: uuid.UUID) -> schemas.Provenance:
+    """Show where a task's result came from"""
+    with services().sessions() as db:
+        return views.provenance(service.provenance(db, current_user(), task))
 
 
 @user.get("/tasks/<uuid:task>/log")

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from labfleet.jobs.spec import Label, Priority, Source
 from labfleet.jobs.states import Failure, Outcome, State
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Amount = Annotated[float, Field(ge=0, le=2**53)]
+Environment = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=50)], Annotated[str, Field(max_length=200)]],
+    Field(max_length=50),
+]
+"""What results of a machine depend on: os, kernel, architecture, interpreters and their versions."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -50,14 +57,27 @@ class Me(Out):
     created_at: datetime
 
 
-class JobIn(In):
-    """What to run: parameters by name, inputs as slot → dataset id."""
+class JobFilter(In):
+    """Which jobs; what is left out excludes none. `text` are words of label and note."""
 
-    protocol: Name
-    version: Name | None = None
-    parameters: dict[str, Any] = {}
-    inputs: dict[str, uuid.UUID] = {}
-    label: Annotated[str, Field(max_length=200)] = ""
+    state: list[State] = []
+    in_progress: bool = False
+    errored: bool = False
+    user: Name | None = None
+    protocol: Name | None = None
+    dataset: uuid.UUID | None = None
+    model: uuid.UUID | None = None
+    label: list[Label] = []
+    text: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+
+class Reason(Out):
+    """Why a queued task waits: a stable code, and a sentence."""
+
+    code: str
+    message: str
 
 
 class Task(Out):
@@ -65,11 +85,18 @@ class Task(Out):
 
     id: uuid.UUID
     job: uuid.UUID
+    name: str
     protocol: str
     version: str
     commit: str
     key: str
     state: State
+    ready: bool
+    held: bool
+    optional: bool
+    skipped: bool
+    reused_from: uuid.UUID | None
+    reason: Reason | None
     failure: Failure | None
     message: str
     attempt: int
@@ -82,26 +109,162 @@ class Task(Out):
     started_at: datetime | None
     finished_at: datetime | None
     parameters: dict[str, Any]
-    inputs: dict[str, uuid.UUID]
+    inputs: dict[str, uuid.UUID | Source]
 
 
-class Job(Out):
-    """What a user submitted."""
+class Tasks(Out):
+    """A page of a job's tasks, in the order of its specification; `next` goes into `after`."""
+
+    items: list[Task]
+    next: uuid.UUID | None
+
+
+class Counts(Out):
+    """How many tasks of a job stand where. Skipped ones (an earlier task failed) and forgiven ones
+    (optional, and without success) are counted as such and not under their state."""
+
+    total: int
+    queued: int
+    running: int
+    success: int
+    failed: int
+    inapplicable: int
+    cancelled: int
+    skipped: int
+    forgiven: int
+
+
+class JobSummary(Out):
+    """A job without its tasks. `progress` is the part of its tasks that has ended."""
 
     id: uuid.UUID
     state: State
     label: str
+    labels: list[str]
+    note: str
     owner: str
+    priority: int
+    held: bool
+    webhook: str | None
+    protocols: list[str]
+    progress: float
+    counts: Counts
     created_at: datetime
     finished_at: datetime | None
+
+
+class NodeOut(Out):
+    """An inner node of a job's tree; `parent` is the number of the node above."""
+
+    number: int
+    parent: int | None
+    position: int
+    name: str
+    kind: str
+    on_failure: str
+    optional: bool
+    state: str
+    total: int
+    ended: int
+    lost: int
+
+
+class Job(JobSummary):
+    """What a user submitted: its tree, and its first tasks (all of them: `GET jobs/<id>/tasks`)."""
+
+    nodes: list[NodeOut]
     tasks: list[Task]
 
 
 class Jobs(Out):
     """A page of jobs, newest first; `next` goes into `after`."""
 
-    items: list[Job]
+    items: list[JobSummary]
     next: uuid.UUID | None
+
+
+class Lane(Out):
+    """Tasks of a dry run that are alike for the dispatcher, and the workers that could take them."""
+
+    key: str
+    cores: int
+    memory_bytes: int
+    wall_seconds: int
+    tags: list[str]
+    tasks: int
+    workers: list[str]
+
+
+class DryRun(Out):
+    """What a specification would become."""
+
+    tasks: int
+    nodes: int
+    protocols: list[str]
+    lanes: list[Lane]
+    names: list[str]
+
+
+class JobChanges(In):
+    """What may change in a job that exists; what is left out stays."""
+
+    label: Annotated[str, Field(max_length=200)] | None = None
+    labels: Annotated[list[Label], Field(max_length=20)] | None = None
+    note: Annotated[str, Field(max_length=10_000)] | None = None
+    priority: Priority | None = None
+
+
+class Resubmission(In):
+    """Fields of the specification that are to differ from the earlier job's."""
+
+    changes: dict[str, Any] = {}
+
+
+class Bulk(In):
+    """A verb for all jobs that a filter finds, oldest first; `dry_run` only counts them."""
+
+    verb: Literal["cancel", "retry", "force-retry", "reset", "hold", "resume", "delete"]
+    filter: JobFilter
+    dry_run: bool = False
+
+
+class Refused(Out):
+    """A job that a bulk call left as it was, and why."""
+
+    job: uuid.UUID
+    code: str
+    detail: str
+
+
+class BulkDone(Out):
+    """What a bulk call did. `more` says that it stopped at the limit: call again."""
+
+    matched: int
+    done: int
+    refused: list[Refused]
+    more: bool
+
+
+class Delivery(Out):
+    """A call of a job's webhook."""
+
+    id: uuid.UUID
+    url: str
+    payload: dict[str, Any]
+    created_at: datetime
+    tries: int
+    next_try_at: datetime
+    last_status: int | None
+    last_error: str | None
+    delivered_at: datetime | None
+    given_up_at: datetime | None
+
+
+class Deliveries(Out):
+    """The log of a job's webhook, newest first."""
+
+    items: list[Delivery]
+    next: None = None
 
 
 class Event(Out):
@@ -114,6 +277,19 @@ class Event(Out):
     from_state: State | None
     to_state: State
     detail: dict[str, Any]
+
+
+class JobEvent(Event):
+    """An event with the task that it happened to."""
+
+    task_id: uuid.UUID
+
+
+class Timeline(Out):
+    """A page of what happened to a job's tasks, in order; `next` goes into `after`."""
+
+    items: list[JobEvent]
+    next: int | None
 
 
 class Events(Out):
@@ -133,6 +309,52 @@ class Artifact(Out):
     media_type: str
     size: int
     sha256: Sha256
+
+
+class Result(Artifact):
+    """An artifact with the name of the task that made it."""
+
+    task_name: str
+
+
+class Results(Out):
+    """A page of a job's artifacts, in the order of its tasks."""
+
+    items: list[Result]
+    next: uuid.UUID | None
+
+
+class Attempt(Out):
+    """One try at a task."""
+
+    number: int
+    worker: str
+    claimed_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    exit_code: int | None
+    message: str
+    usage: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class InputFile(Out):
+    """A file that a task took."""
+
+    slot: str
+    name: str
+    media_type: str
+    sha256: Sha256
+    size: int
+
+
+class Provenance(Out):
+    """Where a task's result came from."""
+
+    task: Task
+    inputs: list[InputFile]
+    attempts: list[Attempt]
+    artifacts: list[Artifact]
 
 
 class Artifacts(Out):
@@ -261,10 +483,27 @@ class PageQuery(In):
     after: uuid.UUID | None = None
 
 
-class JobsQuery(PageQuery):
-    """Which jobs."""
+class JobsQuery(JobFilter, PageQuery):
+    """Which page of which jobs."""
+
+
+class TasksQuery(PageQuery):
+    """Which page of a job's tasks."""
 
     state: State | None = None
+
+
+class TimelineQuery(In):
+    """Which page of a job's events."""
+
+    limit: Annotated[int, Field(ge=1, le=2**31)] = 200
+    after: Annotated[int, Field(ge=0, le=2**53)] | None = None
+
+
+class SubmitQuery(In):
+    """`dry_run`: say what would run, and make no job."""
+
+    dry_run: bool = False
 
 
 class VersionQuery(In):
@@ -317,6 +556,7 @@ class ClaimLimits(Out):
     """What the attempt may use."""
 
     wall_seconds: int
+    cpu_seconds: int
     memory_bytes: int
     log_bytes: int
     output_bytes: int
@@ -374,6 +614,8 @@ class FinishIn(In):
     failure: Failure | None = None
     exit_code: Annotated[int, Field(strict=True, ge=-(2**31), le=2**31)] | None = None
     message: Annotated[str, Field(max_length=100_000)] = ""
+    usage: dict[Literal["wall_seconds", "cpu_seconds", "memory_bytes"], Amount] = {}
+    environment: Environment = {}
 
 
 class Finished(Out):
@@ -391,12 +633,17 @@ class PresenceIn(In):
     free_slots: Count
     cores: Count
     load1: Annotated[float, Field(ge=0, le=1e9)]
+    memory_total: Count = 0
     memory_free: Count
     disk_free: Count
     version: Annotated[str, Field(max_length=100)]
+    tags: Annotated[list[Name], Field(max_length=100)] = []
+    stopping: bool = False
+    environment: Environment = {}
 
 
 class Seen(Out):
-    """The report was noted."""
+    """The report was noted. `draining`: take nothing more from the queues of your keys."""
 
     name: str
+    draining: bool = False

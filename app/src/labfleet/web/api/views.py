@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from labfleet.db import models
+from labfleet.jobs import transition
+from labfleet.jobs.explain import Reason
+from labfleet.jobs.service import Provenance, Result
 from labfleet.jobs.states import Failure, State
 from labfleet.web.api import schemas
 
+Reasons = Mapping[uuid.UUID, Reason]
 
-def job(row: models.Job) -> schemas.Job:
-    """A job with its tasks."""
+
+def summary(row: models.Job) -> schemas.JobSummary:
+    """A job without its tasks."""
+    return schemas.JobSummary(**_summary(row))
+
+
+def job(
+    row: models.Job, nodes: Iterable[models.Node], tasks: Iterable[models.Task], reasons: Reasons
+) -> schemas.Job:
+    """A job with its tree and its first tasks."""
     return schemas.Job(
-        id=row.id,
-        state=State(row.state),
-        label=row.label,
-        owner=row.owner.name,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-        tasks=[task(item) for item in row.tasks],
+        **_summary(row),
+        nodes=[schemas.NodeOut.model_validate(node) for node in nodes],
+        tasks=[task(item, reasons.get(item.id)) for item in tasks],
     )
 
 
-def task(row: models.Task) -> schemas.Task:
-    """A task, its protocol by name."""
+def _summary(row: models.Job) -> dict[str, Any]:
+    tally = transition.tally(row)
+    open_tasks = tally.queued + tally.running
+    return {
+        "id": row.id,
+        "state": State(row.state),
+        "label": row.label,
+        "labels": row.labels,
+        "note": row.note,
+        "owner": row.owner.name,
+        "priority": row.priority,
+        "held": row.held,
+        "webhook": row.webhook,
+        "protocols": row.protocols,
+        "progress": 1 - open_tasks / tally.total if tally.total else 0,
+        "counts": schemas.Counts(total=tally.total, **asdict(tally)),
+        "created_at": row.created_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def task(row: models.Task, reason: Reason | None = None) -> schemas.Task:
+    """A task, its protocol by name; `reason` says why it waits."""
     version = row.protocol_version
     return schemas.Task(
         id=row.id,
         job=row.job_id,
+        name=row.name,
         protocol=version.protocol.name,
         version=version.version,
         commit=version.commit,
         key=row.key,
         state=State(row.state),
+        ready=row.ready,
+        held=row.held,
+        optional=row.optional,
+        skipped=row.skipped,
+        reused_from=row.reused_from,
+        reason=schemas.Reason(code=reason.code, message=reason.message) if reason else None,
         failure=Failure(row.failure) if row.failure else None,
         message=row.message,
         attempt=row.attempt,
@@ -59,6 +98,21 @@ def artifact(row: models.Artifact) -> schemas.Artifact:
         media_type=row.media_type,
         size=row.size,
         sha256=row.sha256,
+    )
+
+
+def result(found: Result) -> schemas.Result:
+    """An artifact with its task's name."""
+    return schemas.Result(**artifact(found.artifact).model_dump(), task_name=found.task)
+
+
+def provenance(found: Provenance) -> schemas.Provenance:
+    """Where a result came from."""
+    return schemas.Provenance(
+        task=task(found.task),
+        inputs=[schemas.InputFile.model_validate(item) for item in found.inputs],
+        attempts=[schemas.Attempt.model_validate(item) for item in found.attempts],
+        artifacts=[artifact(item) for item in found.artifacts],
     )
 
 

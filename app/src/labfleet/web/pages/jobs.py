@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.datasets.service import slot_datasets
-from labfleet.db.models import Job
+from labfleet.db.models import Task
 from labfleet.errors import Invalid
-from labfleet.jobs import service
+from labfleet.jobs import inputs, search, service, verbs
+from labfleet.jobs.explain import reasons
 from labfleet.jobs.states import State
 from labfleet.web.api import views
+from labfleet.web.api.jobs import job_filter
 from labfleet.web.api.schemas import JobsQuery, PageQuery
 from labfleet.web.files import send_blob
 from labfleet.web.pages.advice import advice_for
@@ -30,10 +31,18 @@ LOG_TAIL = 32 * 1024
 def page_query(kind: type[PageQuery] = PageQuery) -> Any:
     """The address's query, checked; `Invalid` for one that no link of ours has."""
     try:
-        return kind.model_validate({"limit": PAGE, **request.args.to_dict()})
+        return kind.model_validate({"limit": PAGE, **_arguments(kind)})
     except ValidationError as error:
         told = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise Invalid(f"The address is not right: {told}.", hint="Go back to the list.") from None
+
+
+def _arguments(kind: type[PageQuery]) -> dict[str, Any]:
+    lists = {name for name, field in kind.model_fields.items() if field.default == []}
+    return {
+        name: request.args.getlist(name) if name in lists else value
+        for name, value in request.args.to_dict().items()
+    }
 
 
 @pages.get("/jobs")
@@ -41,15 +50,15 @@ def jobs() -> str:
     """The list of jobs."""
     query = page_query(JobsQuery)
     with services().sessions() as db:
-        page = service.list_jobs(db, g.user, query.state, query.limit, query.after)
-        items = [views.job(job) for job in page.items]
+        page = search.list_jobs(db, g.user, job_filter(query), query.limit, query.after)
+        items = [views.summary(job) for job in page.items]
     return render_template(
         "jobs.html",
         section="Jobs",
         jobs=items,
         next=page.next,
         query=request.args.to_dict(),
-        state=query.state,
+        state=query.state[0] if query.state else None,
         states=list(State),
         here=request.full_path,
         live=query.after is None,
@@ -65,34 +74,55 @@ def job(job: uuid.UUID) -> str:
 @pages.get("/jobs/<uuid:job>/live")
 def job_live(job: uuid.UUID) -> str:
     """The part of a job's page that refreshes itself."""
-    return _render("job_live.html", job)
+    return _render(None, job)
+
+
+@pages.get("/tasks/<uuid:task>")
+def task(task: uuid.UUID) -> str:
+    """One task of a job."""
+    with services().sessions() as db:
+        row = service.get_task(db, g.user, task)
+        context = _task_context(db, row)
+        job = service.get_job_row(db, g.user, row.job_id)
+        return render_template("task.html", section="Jobs", job=views.summary(job), **context)
 
 
 @pages.post("/jobs/<uuid:job>/cancel")
 def cancel(job: uuid.UUID) -> BaseResponse:
     """Cancel a job."""
     with services().sessions.begin() as db:
-        service.cancel_job(db, g.user, job)
+        verbs.cancel(db, g.user, job)
     return redirect(f"/jobs/{job}", 303)
 
 
-def _render(template: str, job_id: uuid.UUID) -> str:
+def _render(template: str | None, job_id: uuid.UUID) -> str:
     with services().sessions() as db:
-        row = service.get_job(db, g.user, job_id)
-        return render_template(template, section="Jobs", **_context(db, row))
+        row = service.get_job_row(db, g.user, job_id)
+        tasks = search.list_tasks(db, g.user, job_id, limit=services().settings.jobs.tasks_shown).items
+        found = views.job(
+            row, service.nodes_of(db, job_id), tasks, reasons(db, tasks, services().settings.order)
+        )
+        # A job of one task is shown as that task; a tree with what stands where.
+        live = "tree_live.html" if found.nodes else "job_live.html"
+        context = {} if found.nodes else _task_context(db, tasks[0])
+        context |= {"job": found, "final": found.state.final, "live": live}
+        context["counts"] = [
+            (name, count) for name, count in found.counts.model_dump().items() if count and name != "total"
+        ]
+        return render_template(template or live, section="Jobs", **context)
 
 
-def _context(db: Session, row: Job) -> dict[str, Any]:
-    found, task = views.job(row), row.tasks[0]
-    log, cut = services().logs.tail(task.id, task.attempt, LOG_TAIL)
-    artifacts = list(service.task_artifacts(db, g.user, task.id))
+def _task_context(db: Session, row: Task) -> dict[str, Any]:
+    log, cut = services().logs.tail(row.id, row.attempt, LOG_TAIL)
+    artifacts = list(service.task_artifacts(db, g.user, row.id))
+    task = views.task(row, reasons(db, [row], services().settings.order).get(row.id))
     return {
-        "job": found,
-        "final": found.state.final,
-        "cancelling": task.cancel_requested,
-        "advice": advice_for(found.tasks[0]),
-        "artifacts": shown(artifacts, task.protocol_version.manifest["outputs"], services().store),
-        "inputs": slot_datasets(db, task.inputs),
+        "task": task,
+        "final": task.state.final,
+        "cancelling": row.cancel_requested,
+        "advice": advice_for(task),
+        "artifacts": shown(artifacts, row.protocol_version.manifest["outputs"], services().store),
+        "inputs": inputs.described(db, row),
         "log": log,
         "log_cut": cut,
     }

@@ -12,8 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.datasets import service as datasets
 from labfleet.errors import Invalid, InvalidParameters, LabfleetError
-from labfleet.jobs import service
-from labfleet.jobs.service import JobRequest
+from labfleet.jobs import quotas, search, service, spec
 from labfleet.protocols import service as protocols
 from labfleet.protocols.interface import interface_of
 from labfleet.web.api import views
@@ -88,23 +87,27 @@ def _again(
 def _submit(interface: Interface, parameters: dict[str, Any], inputs: Mapping[str, str]) -> uuid.UUID:
     check_value(parameters, MAX_DEPTH)
     check_value(request.form.get("label", ""), MAX_DEPTH)
-    wanted = JobRequest(
-        protocol=interface.name,
-        version=interface.version,
-        parameters=parameters,
-        inputs={slot: _dataset_id(text) for slot, text in inputs.items() if text},
-        label=request.form.get("label", "").strip(),
+    wanted = spec.read(
+        {
+            "protocol": interface.name,
+            "version": interface.version,
+            "parameters": parameters,
+            "inputs": {slot: _dataset_id(text) for slot, text in inputs.items() if text},
+            "label": request.form.get("label", "").strip(),
+        }
     )
     # The form has a key of its own, so that a double click makes one job.
     key = request.form.get("key", "")[:64]
-    attempts = services().settings.leases.max_attempts
+    settings = services().settings
     with services().sessions.begin() as db:
+        quotas.check_storage(db, g.user, 0)
         return service.submit(
             db,
             g.user,
             wanted,
             key if key.isascii() and key.isprintable() and key else None,
-            max_attempts=attempts,
+            max_attempts=settings.leases.max_attempts,
+            limits=settings.jobs,
         ).id
 
 
@@ -132,8 +135,8 @@ def _interface(db: Session) -> Interface:
 def _earlier(db: Session, job: str | None) -> dict[str, Any]:
     if not job:
         return {}
-    found = service.get_job(db, g.user, _dataset_id(job))
-    task = found.tasks[0]
+    found = service.get_job_row(db, g.user, _dataset_id(job))
+    task = search.list_tasks(db, g.user, found.id, limit=1).items[0]
     return {"label": found.label, "parameters": task.parameters, "inputs": task.inputs}
 
 
