@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Attempt, Task
+from labfleet.db.models import Attempt, Job, Task
 from labfleet.errors import Invalid
-from labfleet.jobs import outbox, transition
-from labfleet.jobs.attempts import require_current
-from labfleet.jobs.states import Event, Failure, Outcome
+from labfleet.jobs import flow, outbox, transition
+from labfleet.jobs.attempts import require_running
+from labfleet.jobs.states import Event, Failure, Outcome, State
 
 MAX_MESSAGE = 4000
 LAPSED = "lapsed"
@@ -19,12 +20,15 @@ LAPSED = "lapsed"
 
 @dataclass(frozen=True)
 class Ending:
-    """What the worker says. `failure` belongs to the outcome `failed` and to no other."""
+    """What the worker says. `failure` belongs to the outcome `failed` and to no other. `usage` is what the
+    run used (seconds, bytes), `environment` what its result depends on."""
 
     outcome: Outcome
     failure: Failure | None = None
     exit_code: int | None = None
     message: str = ""
+    usage: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise `Invalid` where outcome and failure contradict each other."""
@@ -40,14 +44,17 @@ def finish(
     `stopped` is a cancellation if one was asked for, else the attempt was handed back. The same ending
     again is answered alike; anything else after the end is `AttemptSuperseded` or `TaskFinal`.
     """
-    repeated = _ended_alike(session, task_id, number, ending)
-    if repeated is not None:
-        return repeated
-    task = require_current(session, task_id, number)
+    task = transition.lock_task(session, task_id)
+    if _ended_alike(session, task, number, ending):
+        return task
+    require_running(task, number)
     task.exit_code = ending.exit_code
     task.message = ending.message[:MAX_MESSAGE]
-    _close_attempt(session, task, ending.outcome, task.message)
+    attempt = _close_attempt(session, task, ending.outcome, task.message)
+    attempt.exit_code = ending.exit_code
+    attempt.usage, attempt.environment = ending.usage, ending.environment
     _end(session, task, ending, retry_seconds)
+    _move_on(session, task)
     return task
 
 
@@ -65,6 +72,14 @@ def lapse(session: Session, task: Task) -> None:
         _next_attempt(session, task, 0)
     else:
         _fail(session, task, Failure.SYSTEM, _exhausted(task))
+    _move_on(session, task)
+
+
+def _move_on(session: Session, task: Task) -> None:
+    if State(task.state).final:
+        flow.task_ended(session, session.get_one(Job, task.job_id), task)
+    else:
+        outbox.wake(session)  # its next attempt waits, and a slot is free
 
 
 def _end(session: Session, task: Task, ending: Ending, retry_seconds: float) -> None:
@@ -115,21 +130,21 @@ def _exhausted(task: Task) -> str:
 def _next_attempt(session: Session, task: Task, delay_seconds: float) -> None:
     task.attempt += 1
     task.resends = 0
-    task.dispatched_at = task.lease_until = task.started_at = task.worker = task.exit_code = None
+    task.dispatched_at = task.lease_until = task.started_at = task.exit_code = None
+    task.worker = task.placed_on = None
+    task.not_before = transition.now(session) + timedelta(seconds=delay_seconds) if delay_seconds else None
     task.progress, task.progress_text = 0, ""
-    outbox.enqueue(session, task, "run", delay_seconds=delay_seconds)
+    session.flush()
 
 
-def _close_attempt(session: Session, task: Task, outcome: str, message: str) -> None:
+def _close_attempt(session: Session, task: Task, outcome: str, message: str) -> Attempt:
     attempt = session.get_one(Attempt, (task.id, task.attempt), with_for_update=True, populate_existing=True)
     attempt.ended_at = transition.now(session)
     attempt.outcome = outcome
     attempt.message = message
+    return attempt
 
 
-def _ended_alike(session: Session, task_id: uuid.UUID, number: int, ending: Ending) -> Task | None:
-    task = transition.lock_task(session, task_id)
-    attempt = session.get(Attempt, (task_id, number), populate_existing=True)
-    if attempt is None or attempt.ended_at is None or attempt.outcome != ending.outcome:
-        return None
-    return task
+def _ended_alike(session: Session, task: Task, number: int, ending: Ending) -> bool:
+    attempt = session.get(Attempt, (task.id, number), populate_existing=True)
+    return attempt is not None and attempt.ended_at is not None and attempt.outcome == ending.outcome
