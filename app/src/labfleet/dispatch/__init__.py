@@ -1,1 +1,1 @@
-"""Dispatch: the process that carries the outbox to the CGI runner and repairs what stalled."""
+"""Dispatch: the process that places tasks, carries the outbox to the CGI runner and repairs what stalled."""

@@ -6,12 +6,14 @@ the process dies the locks go and the rows are sent again. A worker that gets a 
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import case, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from labfleet.config import DispatcherSection
@@ -45,6 +47,7 @@ class Due:
     key: str
     state: str
     attempt: int
+    worker: str | None
 
     @property
     def target(self) -> Target:
@@ -53,15 +56,20 @@ class Due:
 
     @property
     def stale(self) -> bool:
-        """Whether the message means nothing any more: another attempt, or the state has passed it by."""
-        wanted = State.QUEUED if self.row.kind == "run" else State.RUNNING
-        return self.attempt != self.row.attempt or self.state != wanted
+        """Whether the message means nothing any more: another attempt, no worker, or the state passed by."""
+        run = self.row.kind == "run"
+        wanted = State.QUEUED if run else State.RUNNING
+        return self.attempt != self.row.attempt or self.state != wanted or (run and self.worker is None)
 
     def message(self, keys: Sequence[str]) -> Message:
         """What the CGI runner gets."""
         message: Message = {"task": str(self.row.task_id), "attempt": self.row.attempt}
         if self.row.kind == "run":
-            message |= {"key": self.key, "token": sign_attempt(*self.target, keys)}
+            message |= {
+                "key": self.key,
+                "token": sign_attempt(*self.target, keys),
+                "worker": self.worker,
+            }
         return message
 
 
@@ -80,14 +88,14 @@ def dispatch_batch(session: Session, courier: Courier) -> int:
 def pick(session: Session, limit: int) -> list[Due]:
     """The next due rows that no other dispatcher holds, locked."""
     statement = (
-        select(OutboxRow, Task.key, Task.state, Task.attempt)
+        select(OutboxRow, Task.key, Task.state, Task.attempt, Task.placed_on)
         .join(Task, Task.id == OutboxRow.task_id)
         .where(OutboxRow.next_try_at <= func.clock_timestamp())
         .order_by(OutboxRow.next_try_at, OutboxRow.id)
         .limit(limit)
         .with_for_update(of=OutboxRow, skip_locked=True)
     )
-    return [Due(row, key, state, attempt) for row, key, state, attempt in session.execute(statement)]
+    return [Due(*row) for row in session.execute(statement)]
 
 
 def _dispatch(session: Session, courier: Courier, verb: str, batch: Sequence[Due]) -> None:
@@ -115,49 +123,60 @@ def settle(
 
 def _confirmed(session: Session, batch: Sequence[Due]) -> None:
     _delete(session, batch)
-    runs = [due.target for due in batch if due.row.kind == "run"]
-    if not runs:
-        return
-    ids = _lock_tasks(session, runs)
-    transition.note(session, ids, Event.DISPATCHED)
-    session.execute(
-        update(Task).where(Task.id.in_(ids)).values(dispatched_at=func.clock_timestamp()),
-        execution_options={"synchronize_session": False},
-    )
-    cleared = [due.row.task_id for due in batch if due.row.last_error == unroutable_message(due.key)]
-    session.execute(
-        update(Task).where(Task.id.in_(cleared), Task.state == State.QUEUED).values(message=""),
-        execution_options={"synchronize_session": False},
-    )
-
-
-def _lock_tasks(session: Session, targets: Sequence[Target]) -> list[uuid.UUID]:
-    # A task may be claimed, or at its end, before its confirmation is written; a newer attempt is not meant.
-    current = tuple_(Task.id, Task.attempt).in_(targets)
-    return list(session.scalars(select(Task.id).where(current).order_by(Task.id).with_for_update()))
+    runs = [due for due in batch if due.row.kind == "run"]
+    for worker, told in _by_worker(runs):
+        transition.note(session, _current(session, told), Event.DISPATCHED, worker=worker)
+        values = {
+            Task.dispatched_at: func.clock_timestamp(),
+            Task.message: case((Task.message == unroutable_message(worker), ""), else_=Task.message),
+        }
+        _update(session, _lock(session, told), values)
 
 
 def _unroutable(session: Session, batch: Sequence[Due], section: DispatcherSection) -> None:
-    for due in sorted(batch, key=lambda due: due.target):
-        message = unroutable_message(due.key)
-        if due.row.kind == "run" and due.row.last_error != message:
-            _tell_unroutable(session, due, message)
-        _postpone(session, [due], message, section)
+    runs = [due for due in batch if due.row.kind == "run"]
+    for worker, told in _by_worker(runs):
+        message = unroutable_message(worker)
+        news = _lock(session, [due for due in told if due.row.last_error != message])
+        transition.note(session, news, Event.UNROUTABLE, worker=worker)
+        _update(session, news, {Task.message: message})
+        _postpone(session, told, message, section)
+    _postpone(session, [due for due in batch if due.row.kind != "run"], _NOT_CONFIRMED, section)
 
 
-def _tell_unroutable(session: Session, due: Due, message: str) -> None:
-    task = transition.lock_task(session, due.row.task_id)
-    if task.state == State.QUEUED and task.attempt == due.row.attempt:
-        task.message = message
-        transition.apply(session, task, Event.UNROUTABLE, key=due.key)
-
-
-def unroutable_message(key: str) -> str:
-    """What a user reads on a task whose key nobody serves."""
+def unroutable_message(worker: str) -> str:
+    """What a user reads on a task that was placed on a worker to which no message can get."""
     return (
-        f"Waits: the broker has no queue for the key '{key}'. "
-        "An admin adds it to the keys of the queue tier and of a worker; the task then runs by itself."
+        f"Waits: the broker has no queue for the worker '{worker}'. "
+        "An admin runs playbooks/queue.yml, which makes one for each worker; the task then runs by itself."
     )
+
+
+def _by_worker(runs: Sequence[Due]) -> Iterator[tuple[str, list[Due]]]:
+    # What is sent has a worker: a message without one is stale.
+    for worker, group in itertools.groupby(
+        sorted(runs, key=lambda due: (due.worker or "", due.target)), key=lambda due: due.worker or ""
+    ):
+        yield worker, list(group)
+
+
+def _current(session: Session, runs: Sequence[Due]) -> list[uuid.UUID]:
+    # A task may be claimed, or at its end, before its confirmation is written; a newer attempt is not meant.
+    current = tuple_(Task.id, Task.attempt).in_([due.target for due in runs])
+    return list(session.scalars(select(Task.id).where(current)))
+
+
+def _lock(session: Session, runs: Sequence[Due]) -> list[uuid.UUID]:
+    # Those that still wait where they were placed. One that somebody is just changing is left out: whoever
+    # holds tasks without their jobs must not wait. Without `dispatched_at` it counts as long unclaimed.
+    placed = tuple_(Task.id, Task.attempt, Task.placed_on).in_([(*due.target, due.worker) for due in runs])
+    statement = select(Task.id).where(placed, Task.state == State.QUEUED)
+    return list(session.scalars(statement.with_for_update(key_share=True, skip_locked=True)))
+
+
+def _update(session: Session, ids: Sequence[uuid.UUID], values: Mapping[Any, Any]) -> None:
+    statement = update(Task).where(Task.id.in_(ids)).values(values)
+    session.execute(statement, execution_options={"synchronize_session": False})
 
 
 def _postpone(session: Session, batch: Sequence[Due], error: str, section: DispatcherSection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy import URL
 
-CHANNEL = "labfleet_outbox"
+from labfleet.jobs.outbox import CHANNEL
 
 
 class Listener:
@@ -25,8 +25,9 @@ class Listener:
         self._connection.execute(f"LISTEN {CHANNEL}")
 
     def wait(self, seconds: float) -> bool:
-        """Whether news came within this time."""
-        return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
+        """Whether news came within this time; all that came is one piece of news."""
+        first = any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
+        return any(True for _ in self._connection.notifies(timeout=0)) or first
 
     def close(self) -> None:
         """End the connection."""

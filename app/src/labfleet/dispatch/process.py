@@ -1,4 +1,4 @@
-"""The dispatcher process: wake on news or by the clock, send, repair, tell systemd, end cleanly."""
+"""The dispatcher process: wake on news or by the clock, repair, place, send, tell systemd, end cleanly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet import systemd
-from labfleet.config import WebserverSettings, credential, credential_lines, dispatcher_settings
+from labfleet.config import (
+    OrderSection,
+    WebserverSettings,
+    credential,
+    credential_lines,
+    dispatcher_settings,
+)
 from labfleet.db.engine import database_url, engine_for, session_factory
 from labfleet.db.models import OutboxRow
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.reconcile import reconcile
+from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import HttpRunner
 from labfleet.log import configure, get_logger
 
@@ -34,11 +41,13 @@ class Dispatcher:
     def __init__(
         self,
         courier: Courier,
+        rules: OrderSection,
         sessions: sessionmaker[Session],
         listen: Callable[[], Listener],
     ) -> None:
         self._courier = courier
         self._section = courier.section
+        self._rules = rules
         self._sessions = sessions
         self._listen = listen
         self._stopping = False
@@ -61,7 +70,7 @@ class Dispatcher:
     def _connected(self) -> None:
         listener = self._listen()
         try:
-            systemd.notify("READY=1\nSTATUS=Carries the outbox.")
+            systemd.notify("READY=1\nSTATUS=Places tasks and carries the outbox.")
             while not self._stopping:
                 self.round()
                 self._sleep(listener)
@@ -69,12 +78,16 @@ class Dispatcher:
             listener.close()
 
     def round(self) -> None:
-        """Send everything that is due, and repair when it is time to."""
-        while not self._stopping and self._batch():
-            systemd.notify("WATCHDOG=1")
+        """Repair when it is time to, then place and send until the fleet is full and nothing is due."""
         if time.monotonic() - self._reconciled >= self._section.poll_seconds:
-            reconcile(self._sessions, self._section.unclaimed_seconds)
+            reconcile(self._sessions, self._section, self._rules)
             self._reconciled = time.monotonic()
+        while not self._stopping and self._release() + self._batch():
+            systemd.notify("WATCHDOG=1")
+
+    def _release(self) -> int:
+        with self._sessions() as session, session.begin():
+            return release(session, self._rules)
 
     def _batch(self) -> int:
         with self._sessions() as session, session.begin():
@@ -108,7 +121,7 @@ def run(settings: WebserverSettings, url: URL, runner_password: str, keys: Seque
     engine = engine_for(url, pool_size=2, connect_timeout=timeout)
     runner = HttpRunner(settings.dispatcher, runner_password)
     courier = Courier(runner, keys, settings.dispatcher)
-    dispatcher = Dispatcher(courier, session_factory(engine), lambda: Listener(url, timeout))
+    dispatcher = Dispatcher(courier, settings.order, session_factory(engine), lambda: Listener(url, timeout))
 
     def terminate(number: int, frame: FrameType | None) -> None:
         del number, frame

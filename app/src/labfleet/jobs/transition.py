@@ -1,7 +1,8 @@
 """The one place where a task's state changes: table, event row and job state in one transaction.
 
 Locks are taken in one order everywhere: outbox row, job, its tasks by id. Whoever holds tasks without
-their job (the dispatcher, uploads) changes no state, and never asks for a job's lock.
+their job (the dispatcher, uploads) changes no state, and never asks for a job's lock. The locks leave keys
+alone (FOR NO KEY UPDATE): rows that refer to a job or a task, such as events, are written without waiting.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ _COUNTS = ("queued", "running", "success", "failed", "inapplicable", "cancelled"
 def lock_job(session: Session, job_id: uuid.UUID) -> Job:
     """The job, read anew and locked until the transaction ends."""
     job = session.scalars(
-        select(Job).where(Job.id == job_id).with_for_update(of=Job).execution_options(populate_existing=True)
+        select(Job)
+        .where(Job.id == job_id)
+        .with_for_update(of=Job, key_share=True)
+        .execution_options(populate_existing=True)
     ).one_or_none()
     if job is None:
         raise NotFound(f"There is no job {job_id}.")
@@ -46,7 +50,7 @@ def lock_task_alone(session: Session, task_id: uuid.UUID) -> Task:
     task = session.scalars(
         select(Task)
         .where(Task.id == task_id)
-        .with_for_update(of=Task)
+        .with_for_update(of=Task, key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
     if task is None:
@@ -93,7 +97,9 @@ def apply_many(
         raise IllegalTransition(f"'{event}' is not possible for tasks that are {before}.")
     session.flush()
     ids = select(Task.id).where(Task.job_id == job.id, Task.state == before, which)
-    chosen = session.execute(ids.add_columns(Task.optional, Task.skipped).order_by(Task.id).with_for_update())
+    chosen = session.execute(
+        ids.add_columns(Task.optional, Task.skipped).order_by(Task.id).with_for_update(key_share=True)
+    )
     rows = chosen.all()
     if not rows:
         return []

@@ -1,0 +1,76 @@
+"""Release: the tasks whose turn it is are placed on workers, and their messages go into the outbox."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
+from sqlalchemy.orm import Session
+from sqlalchemy.types import Text
+
+from labfleet.config import OrderSection
+from labfleet.jobs import fleet as fleets
+from labfleet.jobs import order, placement
+from labfleet.jobs.order import WAITS, Candidate, Pair
+from labfleet.jobs.placement import Fleet, Verdict
+
+# Any constant does: of all dispatchers only one at a time decides who comes next.
+LOCK = 4_150_318
+
+PLACE = f"""
+WITH chosen AS (
+    -- Found by their ids only: with the condition here too, old statistics may lead through all that waits.
+    SELECT tasks.id, choice.worker, {WAITS} AS waits
+    FROM unnest(:tasks, :workers) AS choice (id, worker) JOIN tasks ON tasks.id = choice.id
+    -- Who holds a task may be about to cancel or hold it; it is seen again in the next turn.
+    FOR NO KEY UPDATE OF tasks SKIP LOCKED
+),
+placed AS (
+    UPDATE tasks SET placed_on = chosen.worker, dispatched_at = NULL
+    FROM chosen WHERE tasks.id = chosen.id AND chosen.waits
+    RETURNING tasks.id, tasks.attempt
+)
+INSERT INTO outbox (kind, task_id, attempt) SELECT 'run', id, attempt FROM placed RETURNING task_id
+"""  # noqa: S608 - constants of this package
+
+_PLACE = text(PLACE).bindparams(
+    bindparam("tasks", type_=ARRAY(UUID)), bindparam("workers", type_=ARRAY(Text))
+)
+
+
+def release(session: Session, rules: OrderSection) -> int:
+    """Place the next tasks, `release_batch` at most; how many. The caller commits, and asks again after some.
+
+    0 also while another dispatcher does it: that one hears of the same news.
+    """
+    if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
+        return 0
+    fleet = fleets.load(session, rules)
+    limit = min(fleet.free, rules.release_batch)
+    if limit == 0:
+        return 0
+    pairs = _open(fleet, order.waiting(session))
+    if not pairs:
+        return 0
+    # As many of each owner as there are slots would always do; so many mostly do, the rest comes next time.
+    depth = 1 + math.ceil(limit / len(pairs))
+    needs = {pair.lane: pair.needs for pair in pairs}
+    candidates = order.ordered(session, pairs, depth)
+    return _place(session, placement.assign(fleet, candidates, needs, limit))
+
+
+def _open(fleet: Fleet, pairs: Sequence[Pair]) -> list[Pair]:
+    """Those whose tasks a worker could take now, or has too few free cores for; none if no task can start."""
+    verdicts = {pair.lane: fleet.verdict(pair.needs) for pair in pairs}
+    if Verdict.ROOM not in verdicts.values():
+        return []
+    return [pair for pair in pairs if verdicts[pair.lane] in {Verdict.ROOM, Verdict.CORES}]
+
+
+def _place(session: Session, chosen: Sequence[tuple[Candidate, str]]) -> int:
+    if not chosen:
+        return 0
+    values = {"tasks": [candidate.id for candidate, _ in chosen], "workers": [worker for _, worker in chosen]}
+    return len(session.execute(_PLACE, values).all())
