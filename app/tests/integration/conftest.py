@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Engine, create_engine, insert, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.engine import engine_for, session_factory
-from labfleet.db.models import Base, Blob, Dataset, Protocol, ProtocolVersion, User
+from labfleet.db.models import Base, Blob, Dataset, Job, Protocol, ProtocolVersion, Task, User, WorkerRow
 from labfleet.db.upgrade import upgrade
 
 VARIABLE = "LABFLEET_TEST_DATABASE"
+NEEDS = ("key", "cores", "memory_bytes", "wall_seconds", "tags")
 MANIFEST: dict[str, Any] = {
     "labfleet": 1,
     "name": "echo",
@@ -124,5 +125,58 @@ def make_dataset(sessions: sessionmaker[Session]) -> Callable[[User], uuid.UUID]
             session.flush()
             session.add(dataset)
         return dataset.id
+
+    return make
+
+
+@pytest.fixture
+def make_worker(sessions: sessionmaker[Session]) -> Callable[..., str]:
+    """`make_worker(name, **columns)`: a live, idle worker that serves python; its name."""
+
+    def make(name: str = "w1", **columns: Any) -> str:
+        values = {
+            "keys": ["python"],
+            "slots": 2,
+            "free_slots": 2,
+            "cores": 2,
+            "load1": 0,
+            "memory_total": 4 * 1024**3,
+            "memory_free": 4 * 1024**3,
+            "disk_free": 1024**3,
+            "version": "1",
+        }
+        with sessions.begin() as session:
+            session.add(WorkerRow(name=name, **values | columns))
+        return name
+
+    return make
+
+
+@pytest.fixture
+def make_tasks(sessions: sessionmaker[Session], protocol: ProtocolVersion) -> Callable[..., list[uuid.UUID]]:
+    """`make_tasks(owner, count, **columns)`: tasks of one job in one lane, without what submitting costs."""
+
+    def make(owner: User, count: int = 1, **columns: Any) -> list[uuid.UUID]:
+        needs = {
+            "key": "python",
+            "cores": 1,
+            "memory_bytes": 2**20,
+            "wall_seconds": 600,
+            "tags": [],
+        } | columns
+        common = {
+            "owner_id": owner.id,
+            "protocol_version_id": protocol.id,
+            "lane": str(sorted((name, needs[name]) for name in NEEDS)),
+            "parameters": {},
+            "inputs": {},
+        }
+        with sessions.begin() as session:
+            job = Job(owner_id=owner.id, spec={}, tasks_total=count, tasks_queued=count)
+            session.add(job)
+            session.flush()
+            rows = [common | needs | {"job_id": job.id, "name": f"t{number}"} for number in range(count)]
+            statement = insert(Task).returning(Task.id, sort_by_parameter_order=True)
+            return list(session.scalars(statement, rows))
 
     return make

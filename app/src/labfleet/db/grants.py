@@ -18,6 +18,7 @@ WEB: Mapping[str, str] = {
     "users": CHANGE,
     "groups": ALL,
     "reservations": ALL,
+    "turns": READ,
     "tokens": CHANGE,
     "protocols": CHANGE,
     "protocol_versions": CHANGE,
@@ -37,9 +38,10 @@ WEB: Mapping[str, str] = {
 
 DISPATCHER: Mapping[str, str] = {
     # What order needs of a user, and nothing that would help to become one.
-    "users": "SELECT (id, name, group_name, weight, max_running, max_cores)",
+    "users": "SELECT (id, name, group_name, weight, max_running, max_cores, disabled_at)",
     "groups": READ,
     "reservations": READ,
+    "turns": CHANGE,
     "workers": READ,
     "datasets": "SELECT (id, name, media_type, sha256, size)",
     "jobs": "SELECT, UPDATE",

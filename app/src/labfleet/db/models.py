@@ -441,6 +441,15 @@ class Reservation(Base):
     slots: Mapped[int]
 
 
+class Turn(Base):
+    """When a task of this user was last given to a worker: among equals it is the turn of another."""
+
+    __tablename__ = "turns"
+
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    at: Mapped[datetime]
+
+
 class Delivery(Base):
     """A webhook call: what is told to whom, and how it went. Delivered or given up, it stays as a log."""
 

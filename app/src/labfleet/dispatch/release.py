@@ -22,17 +22,23 @@ LOCK = 4_150_318
 PLACE = f"""
 WITH chosen AS (
     -- Found by their ids only: with the condition here too, old statistics may lead through all that waits.
-    SELECT tasks.id, choice.worker, {WAITS} AS waits
-    FROM unnest(:tasks, :workers) AS choice (id, worker) JOIN tasks ON tasks.id = choice.id
+    SELECT tasks.id, choice.worker, choice.nth, {WAITS} AS waits
+    FROM unnest(:tasks, :workers) WITH ORDINALITY AS choice (id, worker, nth)
+    JOIN tasks ON tasks.id = choice.id
     -- Who holds a task may be about to cancel or hold it; it is seen again in the next turn.
     FOR NO KEY UPDATE OF tasks SKIP LOCKED
 ),
 placed AS (
     UPDATE tasks SET placed_on = chosen.worker, dispatched_at = NULL
     FROM chosen WHERE tasks.id = chosen.id AND chosen.waits
-    RETURNING tasks.id, tasks.attempt
+    RETURNING tasks.id, tasks.attempt, tasks.owner_id, chosen.nth
+),
+served AS (
+    INSERT INTO turns (owner_id, at) SELECT DISTINCT owner_id, now() FROM placed
+    ON CONFLICT (owner_id) DO UPDATE SET at = excluded.at
 )
-INSERT INTO outbox (kind, task_id, attempt) SELECT 'run', id, attempt FROM placed RETURNING task_id
+INSERT INTO outbox (kind, task_id, attempt) SELECT 'run', id, attempt FROM placed ORDER BY nth
+RETURNING task_id
 """  # noqa: S608 - constants of this package
 
 _PLACE = text(PLACE).bindparams(

@@ -83,10 +83,11 @@ counted AS (
         AND candidates.cores <= least(users.max_cores, groups.max_cores, candidates.cores)
     WINDOW his AS (PARTITION BY candidates.owner_id ORDER BY priority DESC, sequence)
 ),
--- 4. Fair share: who has little for his weight comes before who has much. What is beyond his quota waits.
+-- 4. Fair share: who has little for his weight comes before who has much, and among equals who was given a
+--    worker least recently. So everybody's first task comes soon. What is beyond an owner's quota waits.
 shared AS (
-    SELECT counted.*, owner_tasks / weight AS share
-    FROM counted
+    SELECT counted.*, (owner_tasks - 1) / weight AS share, coalesce(turns.at, '-infinity') AS turn
+    FROM counted LEFT JOIN turns ON turns.owner_id = counted.owner_id
     WHERE owner_tasks <= coalesce(max_running, owner_tasks)
         AND owner_cores <= coalesce(max_cores, owner_cores)
 ),
@@ -96,14 +97,14 @@ grouped AS (
         coalesce(group_has.tasks, 0) + row_number() OVER theirs AS group_tasks,
         coalesce(group_has.cores, 0) + sum(shared.cores) OVER theirs AS group_cores
     FROM shared LEFT JOIN group_has ON group_has.group_name = shared.group_name
-    WINDOW theirs AS (PARTITION BY shared.group_name ORDER BY priority DESC, share, sequence)
+    WINDOW theirs AS (PARTITION BY shared.group_name ORDER BY priority DESC, share, turn, sequence)
 )
--- 6. The order: the higher priority first, among equals the smaller share, then the earlier submission.
+-- 6. The order: the higher priority first, then the smaller share, the longer without a turn, the older task.
 SELECT id, job_id, lane, owner_id, priority, share, nth = :depth AS more
 FROM grouped
 WHERE group_tasks <= coalesce(group_max_running, group_tasks)
     AND group_cores <= coalesce(group_max_cores, group_cores)
-ORDER BY priority DESC, share, sequence
+ORDER BY priority DESC, share, turn, sequence
 """  # noqa: S608 - constants of this module
 
 

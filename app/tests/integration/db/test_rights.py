@@ -10,14 +10,15 @@ import pytest
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
-from labfleet.config import DispatcherSection
+from labfleet.config import GIB, DispatcherSection, OrderSection
 from labfleet.db.engine import engine_for, session_factory
 from labfleet.db.grants import ROLES, statements
 from labfleet.db.models import ProtocolVersion, Task
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.reconcile import reconcile
+from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import Message, Status, Target
-from labfleet.jobs import attempts, finishing, presence, service, verbs
+from labfleet.jobs import attempts, explain, finishing, fleet, presence, quotas, service, verbs
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.spec import JobSpec
 from labfleet.jobs.states import Outcome
@@ -99,6 +100,8 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
 
     def dispatch(status: Status) -> None:
         with dispatcher.begin() as session:
+            release(session, OrderSection())
+        with dispatcher.begin() as session:
             session.execute(text("UPDATE outbox SET next_try_at = clock_timestamp()"))
             dispatch_batch(session, Courier(Confirms(status), ["key"], section))
 
@@ -111,18 +114,26 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         owner = users.add_user(session, "ada", "a long password")
         users.resolve_token(session, users.issue_token(session, owner))
         users.revoke_token(session, users.authenticate(session, "ada", "a long password"))
+        presence.report(session, "w1", presence.Presence(["python"], 1, 0, 1, 0.0, 1, 1, "0", GIB))
+        quotas.put_group(session, "lab", {"max_running": 3})
+        quotas.set_user(session, "ada", {"group": "lab", "max_cores": 3, "max_stored_bytes": 10**9})
+        quotas.check_storage(session, owner, 1)
+        fleet.reserve(session, "r", 1)
         job_id = service.submit(session, owner, JobSpec(protocol="echo"), "k").id
         task_id = session.scalars(select(Task.id).where(Task.job_id == job_id)).one()
     for status in (Status.FAILED, Status.UNROUTABLE, Status.CONFIRMED):
         dispatch(status)
     age(dispatched_at=100)
-    assert reconcile(dispatcher, 60) == (0, 1)
+    assert reconcile(dispatcher, section, OrderSection()) == (0, 1)
     dispatch(Status.CONFIRMED)
     with web.begin() as session:
-        presence.report(session, "w1", presence.Presence(["r"], 1, 1, 1, 0.0, 1, 1, "0"))
+        fleet.unreserve(session, "r")
+        fleet.drain(session, "w1", draining=True)
+        quotas.delete_group(session, "lab")
+        assert explain.waiting_of_job(session, owner, job_id, OrderSection())
         attempts.claim(session, task_id, 1, "w1", "c1", lease_seconds=60)
     age(lease_until=1)
-    assert reconcile(dispatcher, 60) == (1, 0)
+    assert reconcile(dispatcher, section, OrderSection()) == (1, 0)
     with web.begin() as session:
         attempts.claim(session, task_id, 2, "w1", "c2", lease_seconds=60)
         attempts.heartbeat(session, task_id, 2, lease_seconds=60, progress=0.5)

@@ -4,13 +4,16 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.config import DispatcherSection
-from labfleet.db.models import ProtocolVersion, Task, User
-from labfleet.dispatch.batch import Courier
+from labfleet.config import DispatcherSection, OrderSection
+from labfleet.db.models import EventRow, ProtocolVersion, Task, User
+from labfleet.dispatch.batch import Courier, dispatch_batch
+from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import Message, Runner, RunnerUnavailable, Status, Target
 from labfleet.jobs import service
+from labfleet.jobs.spec import JobSpec
 
 SECTION = DispatcherSection(runner_url="http://127.0.0.1:9", batch_size=50, poll_seconds=0.2)
 
@@ -42,12 +45,28 @@ def make_courier() -> Callable[[Runner], Courier]:
 
 
 @pytest.fixture
+def dispatch(
+    sessions: sessionmaker[Session], runner: FakeRunner, make_courier: Callable[[Runner], Courier]
+) -> Callable[[], int]:
+    """One turn of the dispatcher: place what the fleet can take, send one batch; how many it picked."""
+
+    def dispatch() -> int:
+        with sessions.begin() as session:
+            release(session, OrderSection())
+        with sessions.begin() as session:
+            return dispatch_batch(session, make_courier(runner))
+
+    return dispatch
+
+
+@pytest.fixture
 def submit(
     sessions: sessionmaker[Session], user: User, protocol: ProtocolVersion
 ) -> Callable[..., uuid.UUID]:
     def submit(**options: int) -> uuid.UUID:
         with sessions.begin() as session:
-            return service.submit(session, user, service.JobRequest("echo"), **options).tasks[0].id
+            job = service.submit(session, user, JobSpec(protocol="echo"), **options)
+            return session.scalars(select(Task.id).where(Task.job_id == job.id)).one()
 
     return submit
 
@@ -59,3 +78,15 @@ def task(sessions: sessionmaker[Session]) -> Callable[[uuid.UUID], Task]:
             return session.get_one(Task, task_id)
 
     return read
+
+
+@pytest.fixture
+def events(sessions: sessionmaker[Session]) -> Callable[[uuid.UUID], list[str]]:
+    """What happened to a task, in order."""
+
+    def events(task_id: uuid.UUID) -> list[str]:
+        with sessions() as session:
+            statement = select(EventRow.event).where(EventRow.task_id == task_id).order_by(EventRow.id)
+            return list(session.scalars(statement))
+
+    return events

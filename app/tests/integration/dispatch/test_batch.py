@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from labfleet.config import OrderSection
 from labfleet.db.models import EventRow, OutboxRow, Task, User
 from labfleet.dispatch.batch import Courier, dispatch_batch
+from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import Status
-from labfleet.jobs import attempts, finishing, service
+from labfleet.jobs import attempts, finishing, service, transition, verbs
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.states import Outcome
 from labfleet.jobs.tokens import verify_attempt
@@ -21,26 +23,17 @@ from labfleet.jobs.tokens import verify_attempt
 Sessions = sessionmaker[Session]
 Submit = Callable[..., uuid.UUID]
 Read = Callable[[uuid.UUID], Task]
+Events = Callable[[uuid.UUID], list[str]]
 
 
-@pytest.fixture
-def dispatch(sessions: Sessions, runner: Any, make_courier: Callable[[Any], Courier]) -> Callable[[], int]:
-    def dispatch() -> int:
-        with sessions.begin() as session:
-            return dispatch_batch(session, make_courier(runner))
-
-    return dispatch
+@pytest.fixture(autouse=True)
+def _fleet(make_worker: Callable[..., str]) -> None:
+    make_worker("w1", slots=200, cores=200)
 
 
 def outbox(sessions: Sessions) -> list[OutboxRow]:
     with sessions() as session:
         return list(session.scalars(select(OutboxRow).order_by(OutboxRow.id)))
-
-
-def events(sessions: Sessions, task_id: uuid.UUID) -> list[str]:
-    with sessions() as session:
-        statement = select(EventRow.event).where(EventRow.task_id == task_id).order_by(EventRow.id)
-        return list(session.scalars(statement))
 
 
 def make_due(sessions: Sessions) -> None:
@@ -50,7 +43,7 @@ def make_due(sessions: Sessions) -> None:
 
 def cancel(sessions: Sessions, user: User, task_id: uuid.UUID) -> None:
     with sessions.begin() as session:
-        service.cancel_job(session, user, service.get_task(session, user, task_id).job_id)
+        verbs.cancel(session, user, service.get_task(session, user, task_id).job_id)
 
 
 def claim(sessions: Sessions, task_id: uuid.UUID, number: int = 1) -> None:
@@ -59,17 +52,18 @@ def claim(sessions: Sessions, task_id: uuid.UUID, number: int = 1) -> None:
 
 
 def test_a_confirmed_message_leaves_the_outbox_and_is_noted(
-    sessions: Sessions, runner: Any, dispatch: Callable[[], int], submit: Submit, task: Read
+    sessions: Sessions, runner: Any, dispatch: Callable[[], int], submit: Submit, task: Read, events: Events
 ) -> None:
     task_id = submit()
     assert dispatch() == 1
     verb, message = runner.got[0]
-    assert (verb, set(message)) == ("schedule", {"task", "attempt", "key", "token"})
+    assert (verb, set(message)) == ("schedule", {"task", "attempt", "key", "token", "worker"})
     assert (message["task"], message["attempt"], message["key"]) == (str(task_id), 1, "python")
+    assert message["worker"] == "w1"
     verify_attempt(message["token"], task_id, 1, ["signing-key"])
     assert outbox(sessions) == []
     assert task(task_id).dispatched_at is not None
-    assert events(sessions, task_id) == ["submitted", "dispatched"]
+    assert events(task_id) == ["submitted", "dispatched"]
     assert dispatch() == 0
 
 
@@ -97,7 +91,7 @@ def test_what_was_not_confirmed_is_tried_again_after_a_growing_while(
 
 
 def test_an_unroutable_task_stays_queued_and_says_why_until_it_is_routed(
-    sessions: Sessions, runner: Any, dispatch: Callable[[], int], submit: Submit, task: Read
+    sessions: Sessions, runner: Any, dispatch: Callable[[], int], submit: Submit, task: Read, events: Events
 ) -> None:
     task_id = submit()
     runner.status = Status.UNROUTABLE
@@ -105,25 +99,31 @@ def test_an_unroutable_task_stays_queued_and_says_why_until_it_is_routed(
         make_due(sessions)
         dispatch()
     assert task(task_id).state == "queued"
-    assert "no queue for the key 'python'" in task(task_id).message
-    assert events(sessions, task_id) == ["submitted", "unroutable"]
+    assert "no queue for the worker 'w1'" in task(task_id).message
+    assert events(task_id) == ["submitted", "unroutable"]
     runner.status = Status.CONFIRMED
     make_due(sessions)
     dispatch()
     assert task(task_id).message == ""
-    assert events(sessions, task_id) == ["submitted", "unroutable", "dispatched"]
+    assert events(task_id) == ["submitted", "unroutable", "dispatched"]
 
 
 def test_a_stale_message_is_dropped_unsent(
     sessions: Sessions, user: User, runner: Any, dispatch: Callable[[], int], submit: Submit
 ) -> None:
-    cancelled, finished = submit(), submit()
+    cancelled, finished, taken_away = submit(), submit(), submit()
+    runner.status = None
+    dispatch()
+    make_due(sessions)
+    runner.got.clear()
+    with sessions.begin() as session:
+        session.execute(update(Task).where(Task.id == taken_away).values(placed_on=None, held=True))
     cancel(sessions, user, cancelled)
     claim(sessions, finished)
     cancel(sessions, user, finished)
     with sessions.begin() as session:
         finishing.finish(session, finished, 1, Ending(Outcome.STOPPED))
-    assert dispatch() == 3
+    assert dispatch() == 4
     assert runner.got == []
     assert outbox(sessions) == []
 
@@ -141,13 +141,13 @@ def test_a_cancellation_carries_neither_key_nor_token(
 
 
 def test_a_worker_may_be_quicker_than_the_confirmation(
-    sessions: Sessions, runner: Any, dispatch: Callable[[], int], submit: Submit, task: Read
+    sessions: Sessions, runner: Any, dispatch: Callable[[], int], submit: Submit, task: Read, events: Events
 ) -> None:
     task_id = submit()
     runner.while_sending = lambda: claim(sessions, task_id)
     dispatch()
     assert task(task_id).state == "running"
-    assert events(sessions, task_id) == ["submitted", "claimed", "dispatched"]
+    assert events(task_id) == ["submitted", "claimed", "dispatched"]
 
 
 def test_cancelling_does_not_wait_for_a_batch_under_way(
@@ -161,10 +161,11 @@ def test_cancelling_does_not_wait_for_a_batch_under_way(
 
 
 def test_two_dispatchers_send_each_message_once(
-    sessions: Sessions, runner: Any, make_courier: Callable[[Any], Courier], submit: Submit
+    sessions: Sessions, user: User, runner: Any, make_courier: Callable[[Any], Courier], make_tasks: Any
 ) -> None:
-    for _ in range(120):
-        submit()
+    make_tasks(user, 120)
+    with sessions.begin() as session:
+        assert release(session, OrderSection(release_batch=120)) == 120
     both = threading.Barrier(2, timeout=10)
     first_batches = iter([both.wait, both.wait])
 
@@ -187,6 +188,7 @@ def test_two_dispatchers_send_each_message_once(
     tasks = [message["task"] for _, message in runner.got]
     assert sum(shares) == len(tasks) == len(set(tasks)) == 120
     assert min(shares) > 0
+    assert {message["worker"] for _, message in runner.got} == {"w1"}
     assert outbox(sessions) == []
 
 
@@ -204,3 +206,33 @@ def test_a_dispatcher_that_dies_while_it_sends_leaves_the_row(
     runner.while_sending = lambda: None
     assert dispatch() == 1
     assert len(runner.got) == 2
+
+
+def test_the_event_names_the_worker(sessions: Sessions, dispatch: Callable[[], int], submit: Submit) -> None:
+    task_id = submit()
+    dispatch()
+    with sessions() as session:
+        wanted = select(EventRow.detail).where(EventRow.task_id == task_id, EventRow.event == "dispatched")
+        assert session.scalar(wanted) == {"worker": "w1"}
+
+
+def test_settling_waits_for_nobody_who_holds_the_job_or_the_task(
+    sessions: Sessions,
+    runner: Any,
+    dispatch: Callable[[], int],
+    submit: Submit,
+    task: Read,
+    events: Events,
+) -> None:
+    first, second = submit(), submit()
+    with sessions.begin() as holder:
+
+        def hold() -> None:
+            transition.lock_task(holder, first)
+
+        runner.while_sending = hold
+        assert dispatch() == 2  # it would hang here, or end in a deadlock
+    assert (task(first).dispatched_at, task(second).dispatched_at) != (None, None)
+    assert task(first).dispatched_at is None
+    assert events(first) == events(second) == ["submitted", "dispatched"]
+    assert outbox(sessions) == []
