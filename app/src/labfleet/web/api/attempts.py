@@ -10,10 +10,11 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from labfleet.datasets.names import check_name
-from labfleet.datasets.service import media_type_for, slot_datasets
+from labfleet.datasets.service import media_type_for
 from labfleet.db.models import Task
-from labfleet.errors import Invalid, NotFound
+from labfleet.errors import Invalid
 from labfleet.jobs import attempts as service
+from labfleet.jobs import inputs
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.finishing import finish as finish_attempt
 from labfleet.jobs.states import State
@@ -74,8 +75,8 @@ def _claim(db: Session, task: Task) -> schemas.Claim:
 
 def _inputs(db: Session, task: Task) -> list[schemas.ClaimedInput]:
     return [
-        schemas.ClaimedInput(slot=slot, name=dataset.name, sha256=dataset.sha256, size=dataset.size)
-        for slot, dataset in sorted(slot_datasets(db, task.inputs).items())
+        schemas.ClaimedInput(slot=slot, name=file.name, sha256=file.sha256, size=file.size)
+        for slot, file in inputs.resolve(db, task).items()
     ]
 
 
@@ -84,6 +85,7 @@ def _limits(manifest: Manifest) -> schemas.ClaimLimits:
     limits = services().settings.limits
     return schemas.ClaimLimits(
         wall_seconds=min(manifest.needs.wall_seconds, limits.wall_seconds),
+        cpu_seconds=limits.cpu_seconds,
         memory_bytes=min(manifest.needs.memory_bytes, limits.memory_bytes),
         log_bytes=limits.log_bytes,
         output_bytes=limits.output_bytes,
@@ -133,10 +135,8 @@ def fetch_input(task: uuid.UUID, number: int, slot: str) -> Response:
     """Fetch an input"""
     with services().sessions.begin() as db:
         row = service.require_current(db, task, number)
-        if slot not in row.inputs:
-            raise NotFound(f"The task has no input '{slot[:80]}'.", hint="The claim lists the inputs.")
-        dataset = slot_datasets(db, {slot: row.inputs[slot]})[slot]
-    return send_blob(dataset.sha256, dataset.name, dataset.media_type)
+        file = inputs.resolve_one(db, row, slot)
+    return send_blob(file.sha256, file.name, file.media_type)
 
 
 @attempts.put("/artifacts/<path:name>")

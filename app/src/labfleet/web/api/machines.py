@@ -58,8 +58,8 @@ def report(name: str, json_data: schemas.PresenceIn) -> schemas.Seen:
     if json_data.free_slots > json_data.slots:
         raise Invalid("A worker has no more free slots than slots.")
     with services().sessions.begin() as db:
-        presence.report(db, name, Presence(**json_data.model_dump()))
-    return schemas.Seen(name=name)
+        draining = presence.report(db, name, Presence(**json_data.model_dump()))
+    return schemas.Seen(name=name, draining=draining)
 
 
 @anyone.get("/health")
