@@ -177,6 +177,7 @@ class WorkerSection(Section):
     presence_seconds: float = Field(default=5, gt=0)
     grace_seconds: float = Field(default=10, ge=0)
     patience_seconds: float = Field(default=900, gt=0)
+    protocol_cache_bytes: int = Field(default=256 * MIB, ge=0)
     sandbox_readonly_paths: list[Path] = Field(default_factory=list)
 
 

@@ -18,9 +18,10 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 from labfleet import log
 from labfleet.config import WorkerSettings, credential, worker_settings
 from labfleet.worker import environment, units
+from labfleet.worker.nursery_client import Nursery
 from labfleet.worker.presence import Presence
 from labfleet.worker.slots import Slots
-from labfleet.worker.starter import Order, Starter
+from labfleet.worker.starter import ATTEMPTS, Order, Starter
 from labfleet.worker.steps import Cancels, drain, key_queue, own_queue
 
 TASK_NAME = "labfleet.run_attempt"
@@ -94,7 +95,9 @@ def _prepare(**_: Any) -> None:
     log.configure(settings.log.level)  # Celery's turn for it comes later
     slots = Slots(settings.worker.slots, units.running)
     described = environment.describe()
-    machine.starter = Starter(settings, slots, stopping.is_set, described)
+    nursery = Nursery(settings.worker.work_directory / ATTEMPTS)
+    nursery.open()
+    machine.starter = Starter(settings, slots, stopping.is_set, nursery, described)
     machine.starter.take_over()
     machine.presence = Presence(settings, credential("worker_token"), slots, described, drain)
     machine.presence.start()

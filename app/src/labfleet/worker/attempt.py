@@ -21,10 +21,10 @@ from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.execution import Ending, Execution
 from labfleet.worker.fetch import BadArchive, fetch_input, fetch_protocol
 from labfleet.worker.heartbeat import Heartbeat
-from labfleet.worker.meter import Meter, own_group
+from labfleet.worker.meter import Meter, group_of
 from labfleet.worker.outputs import Artifact, BadOutput, collect, salvage, upload
 from labfleet.worker.patience import Patience
-from labfleet.worker.spec import FINISHED, Spec, load, take_token
+from labfleet.worker.spec import FINISHED, STOP_SIGNAL, Spec, load, take_token
 from labfleet.worker.watch import Exceeded, Watch, require_room
 
 log = logging.getLogger(__name__)
@@ -90,14 +90,14 @@ class Shepherd:
         spec, places = self._spec, self._places
         places.create()
         places.parameters.write_text(json.dumps(spec.parameters), encoding="utf-8")
-        fetch_protocol(self._client, self._patience, spec.base, places.protocol)
+        fetch_protocol(self._client, self._patience, spec, places.protocol)
         for item in spec.inputs:
             fetch_input(self._client, self._patience, spec.base, item, places.inputs)
 
     def _execute(self) -> Ending:
         spec, places = self._spec, self._places
         with Capture(places.log, spec.limits.log_bytes) as capture:
-            watch = Watch(spec.limits, places.outputs, Meter(own_group()))
+            watch = Watch(spec.limits, places.outputs, Meter(group_of()))
             execution = Execution(watch, capture, self.stop, spec.host.grace_seconds)
             return execution.run(lambda status_fd: sandbox.argv(spec, places, status_fd))
 
@@ -140,18 +140,24 @@ class Shepherd:
         self._patience.call(lambda: self._client.call("POST", f"{self._spec.base}/finish", result))
 
 
-def main(directory: Path) -> int:
-    """Shepherd the attempt in `directory`; SIGTERM stops it and hands it back."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    shepherd = Shepherd(load(directory), take_token(directory), directory)
-    signal.signal(signal.SIGTERM, lambda *_: shepherd.stop.set())
+def shepherd(spec: Spec, directory: Path) -> int:
+    """Shepherd the attempt in `directory`; SIGTERM, or `STOP_SIGNAL`, hands it back."""
+    work = Shepherd(spec, take_token(directory), directory)
+    for number in (signal.SIGTERM, STOP_SIGNAL):
+        signal.signal(number, lambda *_: work.stop.set())
     try:
-        shepherd.run()
+        work.run()
     except Away as error:
         log.warning("the front end stayed away; the attempt's lease will lapse: %s", error)
         return 1
     return 0
 
 
+def log_to_stderr() -> None:
+    """Lines for the journal."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    log_to_stderr()
+    sys.exit(shepherd(load(Path(sys.argv[1])), Path(sys.argv[1])))

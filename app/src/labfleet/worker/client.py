@@ -12,6 +12,8 @@ import json
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,8 +98,18 @@ def _connection(
 ) -> http.client.HTTPConnection:
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout)
-    context = ssl.create_default_context(cafile=ca_file)
-    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls_context(ca_file))
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """What is trusted: the authority in the file, or the system's. Made once for each state of the file, as
+    it takes milliseconds."""
+    return _tls_context(ca_file, Path(ca_file).stat().st_mtime_ns if ca_file else 0)
+
+
+@lru_cache(maxsize=16)
+def _tls_context(ca_file: str | None, changed: int) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _judge(answer: http.client.HTTPResponse) -> None:

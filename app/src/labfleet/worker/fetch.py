@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+from labfleet.worker.cache import Cache
 from labfleet.worker.client import Away, Client
 from labfleet.worker.patience import Patience
-from labfleet.worker.spec import Input
+from labfleet.worker.spec import Input, Spec
 
 MAX_ENTRIES = 10_000
 MAX_BYTES = 1024**3
@@ -22,17 +23,28 @@ class BadArchive(Exception):
     """The protocol's archive holds what must not be unpacked; the message says which entry."""
 
 
-def fetch_protocol(client: Client, patience: Patience, base: str, directory: Path) -> None:
-    """Fetch the protocol's tar and unpack it into the empty `directory`."""
+def fetch_protocol(client: Client, patience: Patience, spec: Spec, directory: Path) -> None:
+    """Unpack the protocol's tar into the empty `directory`; fetch it unless it was fetched before."""
     archive = directory.with_suffix(".tar")
-    patience.call(lambda: _download(client.fetch(f"{base}/protocol"), archive))
+    cache = Cache(Path(spec.host.protocol_cache), spec.host.protocol_cache_bytes)
+    if not cache.take(spec.commit, archive):
+        patience.call(lambda: _download(client.fetch(f"{spec.base}/protocol"), archive))
+        cache.add(spec.commit, archive)
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        _unpack_all(archive, directory)
+    except BadArchive:
+        cache.drop(spec.commit)
+        raise
+    finally:
+        archive.unlink()
+
+
+def _unpack_all(archive: Path, directory: Path) -> None:
+    try:
+        with tarfile.open(archive, "r:") as tar:
             extract(tar, directory)
     except tarfile.TarError as error:
         raise BadArchive(f"The protocol's archive can't be read: {error}.") from None
-    finally:
-        archive.unlink()
 
 
 def fetch_input(client: Client, patience: Patience, base: str, item: Input, directory: Path) -> None:

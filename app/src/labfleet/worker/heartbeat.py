@@ -41,7 +41,7 @@ class Heartbeat(threading.Thread):
         self._stop_sandbox = stop
         self._end = threading.Event()
         self._said: progress.Progress | None = None
-        self._next = 0.0
+        self._next = time.monotonic() + period_seconds  # the claim has just opened the lease
         self._sent = 0
         self.cancelled = False
         self.lost = ""

@@ -1,12 +1,11 @@
 """What a run has used: processor time and memory of all its processes, also of those that have ended.
 
 The attempt's control group knows best. Where there is none that counts (old control groups, a shepherd
-without a unit) the processes themselves are asked, which give their times to their parents when they end.
+without a unit) the processes themselves are asked now and then; what runs only between two looks is missed.
 """
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 from labfleet.worker.processes import cpu_seconds
@@ -17,13 +16,20 @@ MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _MICRO = 1_000_000
 
 
-def own_group(self_cgroup: Path = Path("/proc/self/cgroup"), mounts: tuple[str, ...] = MOUNTS) -> Path | None:
-    """The control group of this attempt's unit; None where this process is in none that counts."""
-    names = [line[3:] for line in self_cgroup.read_text().splitlines() if line.startswith("0::")]
-    for name in names:
-        if name.rpartition("/")[2].startswith(UNIT_PREFIX):
-            return next((path for path in (Path(mount + name) for mount in mounts) if _counts(path)), None)
-    return None
+def group_of(
+    process: int | str = "self", processes: Path = Path("/proc"), mounts: tuple[str, ...] = MOUNTS
+) -> Path | None:
+    """The control group of the attempt's unit that the process is in; None if it is in none that counts."""
+    lines = (processes / str(process) / "cgroup").read_text().splitlines()
+    name = next((line[3:] for line in lines if line.startswith("0::")), "")
+    if not name.rpartition("/")[2].startswith(UNIT_PREFIX):
+        return None
+    return next((path for path in (Path(mount + name) for mount in mounts) if _counts(path)), None)
+
+
+def out_of_memory(group: Path | None) -> bool:
+    """Whether the kernel has killed a process of the group for its memory."""
+    return bool(group and _number(group / "memory.events", "oom_kill"))
 
 
 def _counts(group: Path) -> bool:
@@ -36,7 +42,6 @@ class Meter:
     def __init__(self, group: Path | None) -> None:
         self._group = group
         self._cpu_before = self._group_cpu()
-        self._children_before = _children_cpu()
         self._cpu = 0.0
         self._memory = 0
 
@@ -53,24 +58,17 @@ class Meter:
 
     def total(self) -> dict[str, float]:
         """`cpu_seconds` and `memory_bytes` (the most at one time), when all processes have ended."""
-        used = (
-            self._group_cpu() - self._cpu_before if self._group else _children_cpu() - self._children_before
-        )
+        used = self._group_cpu() - self._cpu_before if self._group else self._cpu
         peak = _number(self._group / "memory.peak") if self._group else None
         return {"cpu_seconds": round(max(self._cpu, used), 3), "memory_bytes": peak or self._memory}
 
     def out_of_memory(self) -> bool:
-        """Whether the kernel has killed a process of the group for its memory."""
-        return bool(self._group and _number(self._group / "memory.events", "oom_kill"))
+        """Whether the kernel has killed one of the processes for its memory."""
+        return out_of_memory(self._group)
 
     def _group_cpu(self) -> float:
         used = _number(self._group / "cpu.stat", "usage_usec") if self._group else None
         return (used or 0) / _MICRO
-
-
-def _children_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _number(file: Path, key: str = "") -> int | None:

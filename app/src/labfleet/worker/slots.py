@@ -9,6 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from labfleet.log import get_logger
+from labfleet.worker.bus import BusError
+
+log = get_logger(__name__)
 LOOK_AGAIN_SECONDS = 1.0
 
 
@@ -52,5 +56,9 @@ class Slots:
         return len(self._held) + len(self._older)
 
     def _refresh(self) -> None:
-        if self._older:
+        if not self._older:
+            return
+        try:
             self._older &= self._running()
+        except BusError as error:
+            log.warning("systemd was not heard: units count as running", error=str(error))

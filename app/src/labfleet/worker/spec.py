@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ SPEC, TOKEN, FINISHED = "attempt.json", "token", "finished"
 """Files of an attempt's directory. `finished` is written when the server has taken the ending."""
 UNIT_PREFIX = "labfleet-attempt-"
 """How the names of attempts' units begin."""
+STOP_SIGNAL = signal.SIGURG
+"""What a scope's processes get when it is stopped. A scope has no main process that could be told alone, and
+only the shepherd shall hear of it: it gives the sandbox its grace. Nobody else heeds this signal."""
 MEMORY_OVERHEAD_BYTES = 256 * 1024**2
 """What an attempt's unit may use on top of the attempt's limit: the shepherd, page cache, and what a
 program that is over its limit needs to save its work. The kernel kills above that."""
@@ -54,8 +58,8 @@ class Output:
 
 @dataclass(frozen=True)
 class Host:
-    """What the worker says of itself: where to report, how patient to be, what to show the sandbox, and
-    what results depend on (`environment`)."""
+    """What the worker says of itself: where to report, how patient to be, what to show the sandbox, what
+    results depend on (`environment`), and where protocols that were fetched before lie."""
 
     url: str
     ca_file: str | None
@@ -63,6 +67,8 @@ class Host:
     patience_seconds: float
     readonly_paths: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    protocol_cache: str = ""
+    protocol_cache_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Spec:
     number: int
     host: Host
     heartbeat_seconds: float
+    commit: str
     command: tuple[str, ...]
     cores: int
     parameters: dict[str, Any]
@@ -107,6 +114,7 @@ def from_claim(task: str, number: int, claim: dict[str, Any], host: Host) -> Spe
         number=number,
         host=host,
         heartbeat_seconds=claim["heartbeat_seconds"],
+        commit=protocol["commit"],
         command=tuple(protocol["command"]),
         cores=int(protocol["needs"].get("cores", 1)),
         parameters=claim["parameters"],

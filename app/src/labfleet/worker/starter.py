@@ -9,19 +9,24 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labfleet.config import FrontEndSection, WorkerSettings
 from labfleet.log import get_logger
 from labfleet.worker import units
+from labfleet.worker.bus import BusError
 from labfleet.worker.client import Away, Client, Refused
+from labfleet.worker.nursery_client import Nursery, Wait
 from labfleet.worker.patience import Patience
 from labfleet.worker.slots import Slots
 from labfleet.worker.spec import FINISHED, Host, attempt_path, from_claim
 from labfleet.worker.verdict import system_failure
 
 log = get_logger(__name__)
+ATTEMPTS = "attempts"
+"""The directory of the attempts' directories, below the work directory."""
 _CLAIMS = uuid.UUID("3f2f4b7e-6a55-4d0c-9a3e-2d1c7a1f7c55")
 
 
@@ -53,13 +58,15 @@ class Starter:
         settings: WorkerSettings,
         slots: Slots,
         stopping: Callable[[], bool],
+        nursery: Nursery,
         environment: dict[str, str],
     ) -> None:
         self._settings = settings
+        self._nursery = nursery
         self._environment = environment
         self._slots = slots
         self._stopping = stopping
-        self._attempts = settings.worker.work_directory / "attempts"
+        self._attempts = settings.worker.work_directory / ATTEMPTS
         self._attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def run(self, order: Order) -> None:
@@ -84,27 +91,28 @@ class Starter:
     def _look_after(self, order: Order, front_end: FrontEndSection) -> None:
         directory = self._attempts / f"{order.task}.{order.number}"
         client = Client(front_end.url, order.token, str(front_end.ca_file) if front_end.ca_file else None)
-        if units.show(order.unit)["ActiveState"] not in {"active", "activating"}:
+        if units.runs_or_forget(order.unit):
+            wait: Wait = partial(units.wait, order.unit)
+        else:
             remove(directory)
             try:
-                self._start(order, client, front_end, directory)
-            except (OSError, units.UnitError) as error:
+                wait = self._start(order, client, front_end, directory)
+            except (OSError, BusError) as error:
                 self._report(client, order, f"The attempt could not be started on this worker: {error}")
                 remove(directory)
                 return
-        result = units.wait(order.unit, self._stopping)
+        result = wait(self._stopping)
         if result is None:
             log.info("left running", unit=order.unit)
             return
         self._conclude(order, client, directory, result)
 
-    def _start(self, order: Order, client: Client, front_end: FrontEndSection, directory: Path) -> None:
+    def _start(self, order: Order, client: Client, front_end: FrontEndSection, directory: Path) -> Wait:
         claim = self._claim(order, client)
         directory.mkdir(mode=0o700)
-        spec = from_claim(order.task, order.number, claim, self._host(front_end))
+        spec = from_claim(order.task, order.number, claim, self._host(order.front_end, front_end))
         spec.save(directory, order.token)
-        units.forget(order.unit)
-        units.start(spec, directory)
+        return self._nursery.start(spec, directory)
 
     def _claim(self, order: Order, client: Client) -> dict[str, Any]:
         name = self._settings.worker.name
@@ -116,7 +124,10 @@ class Starter:
 
     def _conclude(self, order: Order, client: Client, directory: Path, result: str) -> None:
         if not (directory / FINISHED).exists():
-            self._report(client, order, f"The attempt's process ended before it could say how: {result}.")
+            words = (
+                ", ".join(sorted({result, units.result(order.unit)} - {"success"})) or "no reason is known"
+            )
+            self._report(client, order, f"The attempt's process ended before it could say how: {words}.")
         _clear(order.unit, directory)
 
     def _report(self, client: Client, order: Order, message: str) -> None:
@@ -127,7 +138,7 @@ class Starter:
     def _patience(self) -> Patience:
         return Patience(self._settings.worker.patience_seconds)
 
-    def _host(self, front_end: FrontEndSection) -> Host:
+    def _host(self, name: str, front_end: FrontEndSection) -> Host:
         worker = self._settings.worker
         return Host(
             url=front_end.url,
@@ -136,6 +147,8 @@ class Starter:
             patience_seconds=worker.patience_seconds,
             readonly_paths=tuple(map(str, worker.sandbox_readonly_paths)),
             environment=self._environment,
+            protocol_cache=str(worker.work_directory / "protocols" / name),
+            protocol_cache_bytes=worker.protocol_cache_bytes,
         )
 
     def take_over(self) -> None:

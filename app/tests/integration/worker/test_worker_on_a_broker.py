@@ -125,7 +125,7 @@ def test_tasks_and_cancels_arrive(broker: TestBroker, send: Send, tmp_path: Path
         second = send()
         assert process.next() == {"run": ["web", second, 1, "la_x"]}
         send("cancel", second)
-        assert process.next_stop(second) == {"stop": f"labfleet-attempt-{second}-1.service"}
+        assert process.next_stop(second) == {"stop": f"labfleet-attempt-{second}-1"}
 
 
 def test_what_is_meant_for_this_worker_arrives(broker: TestBroker, send: Send, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def spec(limits: Limits) -> Spec:
         number=2,
         host=Host("https://web.example", "/etc/ca.crt", 5, 60, ("/opt/tools",)),
         heartbeat_seconds=5,
+        commit="c" * 40,
         command=("Rscript", "main.R"),
         cores=2,
         parameters={"genes": 10},

@@ -21,7 +21,7 @@ def test_only_an_attempt_is_an_order(task: str, number: int) -> None:
 
 
 def test_its_unit() -> None:
-    assert Order("web", TASK, 3, "la_x").unit == f"labfleet-attempt-{TASK}-3.service"
+    assert Order("web", TASK, 3, "la_x").unit == f"labfleet-attempt-{TASK}-3"
 
 
 def test_whatever_was_left_is_removed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from labfleet.worker import slots as module
+from labfleet.worker.bus import BusError
 from labfleet.worker.slots import Slots
 
 
@@ -55,6 +56,18 @@ def test_units_that_start_later_are_not_counted_twice() -> None:
     running.add("new")
     assert slots.free() == 0
     running.discard("old")
+    assert slots.free() == 1
+
+
+def test_units_count_while_systemd_is_not_heard() -> None:
+    answers: list[set[str]] = [{"old"}]
+
+    def ask() -> set[str]:
+        if answers:
+            return answers.pop()
+        raise BusError("away")
+
+    slots = Slots(2, ask)
     assert slots.free() == 1
 
 

@@ -16,7 +16,7 @@ import pytest
 from labfleet.worker import patience as patience_module
 from labfleet.worker import watch as module
 from labfleet.worker.client import Away, Refused
-from labfleet.worker.meter import Meter, own_group
+from labfleet.worker.meter import Meter, group_of
 from labfleet.worker.patience import Patience
 from labfleet.worker.processes import descendants, memory_bytes, send
 from labfleet.worker.spec import MEMORY_OVERHEAD_BYTES, Limits
@@ -56,12 +56,17 @@ def test_the_control_group_of_the_unit_is_asked(tmp_path: Path) -> None:
     unit = tmp_path / "unified/app.slice/labfleet-attempt-1-1.scope"
     unit.mkdir(parents=True)
     (unit / "cpu.stat").write_text("usage_usec 2000000\nuser_usec 5\n")
-    (tmp_path / "cgroup").write_text("9:name=systemd:/x\n0::/app.slice/labfleet-attempt-1-1.scope\n")
-    (tmp_path / "other").write_text("0::/app.slice/labfleet-worker.service\n")
+    for name, text in {
+        "7": "9:name=systemd:/x\n0::/app.slice/labfleet-attempt-1-1.scope",
+        "8": "0::/x",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup").write_text(text)
     mounts = (str(tmp_path), str(tmp_path / "unified"))
 
-    assert own_group(tmp_path / "other", mounts) is None
-    group = own_group(tmp_path / "cgroup", mounts)
+    assert group_of(8, tmp_path, mounts) is None
+    assert group_of(7, tmp_path, mounts[:1]) is None
+    group = group_of(7, tmp_path, mounts)
     assert group == unit
 
     meter = Meter(group)
