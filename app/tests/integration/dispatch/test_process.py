@@ -21,6 +21,9 @@ from sqlalchemy import URL, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import EventRow, OutboxRow
+from labfleet.jobs import attempts, finishing
+from labfleet.jobs.finishing import Ending
+from labfleet.jobs.states import Outcome
 
 Sessions = sessionmaker[Session]
 
@@ -142,8 +145,13 @@ def end(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 
 
 def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
-    start: Callable[[], Any], queue: QueueTier, submit: Callable[[], uuid.UUID], sessions: Sessions
+    start: Callable[[], Any],
+    queue: QueueTier,
+    submit: Callable[[], uuid.UUID],
+    sessions: Sessions,
+    make_worker: Callable[..., str],
 ) -> None:
+    make_worker("w1", slots=9, cores=9)
     early = submit()
     process, systemd = start()
     hear(systemd, b"READY=1")
@@ -164,8 +172,13 @@ def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
 
 
 def test_it_outlives_the_queue_tier_and_the_database(
-    start: Callable[[], Any], queue: QueueTier, submit: Callable[[], uuid.UUID], sessions: Sessions
+    start: Callable[[], Any],
+    queue: QueueTier,
+    submit: Callable[[], uuid.UUID],
+    sessions: Sessions,
+    make_worker: Callable[..., str],
 ) -> None:
+    make_worker("w1", slots=9, cores=9)
     queue.away = True
     process, systemd = start()
     hear(systemd, b"READY=1")
@@ -179,3 +192,26 @@ def test_it_outlives_the_queue_tier_and_the_database(
     wait_for(lambda: {m["task"] for m in queue.got} >= {str(first), str(second)})
     log = end(process)
     assert {"batch not sent", "database away, trying again"} <= {line["event"] for line in log}
+
+
+def test_a_slot_that_gets_free_is_filled_at_once(
+    start: Callable[[], Any],
+    queue: QueueTier,
+    submit: Callable[[], uuid.UUID],
+    sessions: Sessions,
+    make_worker: Callable[..., str],
+) -> None:
+    make_worker("w1", slots=1)
+    first, second = submit(), submit()
+    process, systemd = start()
+    hear(systemd, b"READY=1")
+    wait_for(lambda: len(queue.got) == 1)
+    with sessions.begin() as session:
+        attempts.claim(session, first, 1, "w1", "c1", lease_seconds=60)
+    time.sleep(0.3)
+    assert len(queue.got) == 1
+    with sessions.begin() as session:
+        finishing.finish(session, first, 1, Ending(Outcome.SUCCESS))
+    assert wait_for(lambda: len(queue.got) == 2) < POLL_SECONDS
+    end(process)
+    assert [(m["task"], m["worker"]) for m in queue.got] == [(str(first), "w1"), (str(second), "w1")]
