@@ -36,6 +36,8 @@ class Broker:
             login_method="PLAIN",
             heartbeat=HEARTBEAT_SECONDS,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            # Also while it declares: a broker that vanished without a word would hold us until TCP notices.
+            read_timeout=settings.confirm_timeout_seconds,
             write_timeout=settings.confirm_timeout_seconds,
             client_properties={"connection_name": "labfleet publisher"},
         )
