@@ -45,7 +45,12 @@ class Run:
 
 def site(inventory: Path, *options: str, **environment: str) -> Run:
     """Run site.yml as an admin does."""
-    command = [str(BIN / "ansible-playbook"), "-i", str(inventory), "site.yml", *options]
+    return play(inventory, "site.yml", *options, **environment)
+
+
+def play(inventory: Path, playbook: str, *options: str, **environment: str) -> Run:
+    """Run any playbook of the project as an admin does."""
+    command = [str(BIN / "ansible-playbook"), "-i", str(inventory), playbook, *options]
     done = subprocess.run(
         command,
         cwd=REPOSITORY,

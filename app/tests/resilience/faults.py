@@ -43,6 +43,16 @@ def stopped(machine: Machine, unit: str) -> Iterator[None]:
 
 
 @contextmanager
+def frozen(machine: Machine, unit: str) -> Iterator[None]:
+    """The unit's processes stand still; in the end they are killed, and systemd starts it anew."""
+    machine.run(f"systemctl kill -s STOP {unit}")
+    try:
+        yield
+    finally:
+        kill(machine, unit)
+
+
+@contextmanager
 def rules(machine: Machine, text: str) -> Iterator[None]:
     """The machine's packet filter has these rules."""
     machine.run(f"nft -f - <<'END'\n{text}\nEND")
@@ -66,7 +76,10 @@ def partition(machine: Machine, other: Machine) -> AbstractContextManager[None]:
 
 @contextmanager
 def slow(broker: Machine) -> Iterator[None]:
-    """The broker is reached through a proxy that holds every piece back and lets little pass at once."""
+    """The broker is reached through a proxy that holds every piece back and lets little pass at once.
+
+    In the end the proxy's connections are not closed: they fall silent, as if the broker's machine had vanished.
+    """
     program = Path(__file__).with_name("slow_proxy.py").read_text()
     command = f"python3 -c {shlex.quote(program)} {PROXY} {AMQP} {SLOW_SECONDS}"
     broker.run(f"systemd-run --quiet --collect --unit=fault-slow --uid={NOBODY} {command}")

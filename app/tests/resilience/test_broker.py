@@ -57,15 +57,13 @@ def test_all_data_of_the_broker_gone(
 ) -> None:
     """The worker is frozen, so that what it was sent is lost with the broker, not run."""
     load.submit(6)
-    faults.wait_active(worker, "labfleet-worker")
-    worker.run("systemctl kill -s STOP labfleet-worker")
-    load.submit(8)
-    wait_for(lambda: sum(queued(broker).values()), 30, "messages at the broker")
-    with faults.stopped(broker, faults.BROKER):
-        broker.run("rm -rf /var/lib/rabbitmq/mnesia")
-    assert queued_or_none(broker) == {}
-    playbook.site(lab.inventory, "--tags", "rabbitmq").good()
-    faults.kill(worker, "labfleet-worker")
+    with faults.frozen(worker, "labfleet-worker"):
+        load.submit(8)
+        wait_for(lambda: sum(queued(broker).values()), 30, "messages at the broker")
+        with faults.stopped(broker, faults.BROKER):
+            broker.run("rm -rf /var/lib/rabbitmq/mnesia")
+        assert queued_or_none(broker) == {}
+        playbook.play(lab.inventory, "playbooks/rabbitmq.yml").good()
     repaired = ledger.now(database)
     booked = ledger.settle(database, load.label, promises.RESENT_SECONDS)
     ledger.check(booked, len(load), repaired, promises.RESENT_SECONDS)
