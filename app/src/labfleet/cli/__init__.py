@@ -46,7 +46,12 @@ def main() -> None:
     try:
         cli(prog_name="labfleet")
     except LabfleetError as error:
-        click.echo(f"Error: {error.detail}", err=True)
-        if error.hint:
-            click.echo(f"Hint:  {error.hint}", err=True)
+        tell_error(error)
         sys.exit(1)
+
+
+def tell_error(error: LabfleetError) -> None:
+    """What went wrong, and what to do, on standard error."""
+    click.echo(f"Error: {error.detail}", err=True)
+    if error.hint:
+        click.echo(f"Hint:  {error.hint}", err=True)

@@ -21,6 +21,7 @@ import httpx
 from labfleet.errors import LabfleetError
 
 CHUNK = 256 * 1024
+PAGE = 200
 TRIES = 4
 FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
@@ -87,23 +88,44 @@ class Client:
         params = {key: value for key, value in query.items() if value is not None}
         return self._json(self.request("GET", path, params=params))
 
-    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+    def post(self, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> Any:
         """POST JSON. With an idempotency `key` it may be repeated."""
         headers = {"Idempotency-Key": key} if key else {}
-        return self._json(self.request("POST", path, json=body, headers=headers, repeat=key is not None))
+        return self._json(
+            self.request("POST", path, json=body, headers=headers, params=query, repeat=key is not None)
+        )
+
+    def patch(self, path: str, body: Any) -> Any:
+        """PATCH with JSON."""
+        return self._json(self.request("PATCH", path, json=body))
+
+    def delete(self, path: str) -> None:
+        """DELETE; there is no answer but that it is done."""
+        self.request("DELETE", path)
 
     def items(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """The items of one page (or of a plain list)."""
         answer = self.get(path, **query)
         return list(answer["items"] if isinstance(answer, dict) else answer)
 
+    def every(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """The items of all pages, asked for one by one as they are used."""
+        after = None
+        while True:
+            page = self.get(path, limit=PAGE, after=after, **query)
+            yield from page["items"]
+            after = page["next"]
+            if after is None:
+                return
+
     def login(self, user: str, password: str, name: str) -> str:
         """A new token for `user`."""
         return str(self.post("login", {"user": user, "password": password, "name": name})["token"])
 
-    def log(self, task: str, offset: int = 0) -> bytes:
-        """The bytes of a task's log from `offset`."""
-        return self.request("GET", at("tasks", task, "log"), params={"offset": offset}).content
+    def log(self, task: str, offset: int = 0, attempt: int | None = None) -> bytes:
+        """Bytes of a task's log from `offset`; of its last attempt, unless another is named."""
+        query = {"offset": offset} | ({"attempt": attempt} if attempt else {})
+        return self.request("GET", at("tasks", task, "log"), params=query).content
 
     def upload(self, path: Path, name: str | None = None, tell: Progress = lambda _: None) -> dict[str, Any]:
         """Stream a file into a new dataset and compare SHA-256. `tell` gets bytes as they are sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,18 +22,13 @@ class Damaged(LabfleetError):
     default_hint = "Fetch it again; if it stays so, tell the server's admin."
 
 
-def fetch_job(client: Client, job: str, directory: Path) -> list[Path]:
-    """The artifacts of a job below `directory`, a directory for each task where there are several."""
-    tasks = client.get(at("jobs", job))["tasks"]
-    paths = []
-    for task in tasks:
-        place = directory / task["id"] if len(tasks) > 1 else directory
-        for item in client.items(at("tasks", task["id"], "artifacts")):
-            target = place / safe_name(item["name"])
-            paths.append(
-                fetch(client, at("artifacts", item["id"], "content"), target, item["sha256"], item["size"])
-            )
-    return paths
+def fetch_job(client: Client, job: str, directory: Path) -> Iterator[Path]:
+    """The results of a job below `directory`, for a job of several tasks in a folder for each; one by one."""
+    several = client.get(at("jobs", job))["counts"]["total"] > 1
+    for item in client.every(at("jobs", job, "results")):
+        place = directory / safe_name(item["task_name"]) if several else directory
+        target = place / safe_name(item["name"])
+        yield fetch(client, at("artifacts", item["id"], "content"), target, item["sha256"], item["size"])
 
 
 def safe_name(name: str) -> PurePosixPath:

@@ -1,262 +1,326 @@
-"""`labfleet submit watch jobs show cancel fetch`: a job from its beginning to its results."""
+"""`labfleet jobs tasks show log timeline provenance fetch`: finding jobs, and what is known of them."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
+from rich.text import Text
 
-from labfleet.cli import watch as watching
 from labfleet.cli.client import Client, at
 from labfleet.cli.download import fetch_job
+from labfleet.cli.options import STATES, filter_options, page_options
 from labfleet.cli.output import (
     console,
     json_option,
     local_time,
     print_json,
     size_text,
+    span_text,
     state_text,
     table,
+    time_text,
     with_client,
 )
-from labfleet.cli.transfer import upload_with_bar
-from labfleet.errors import Invalid
+from labfleet.cli.tree import counts_text, reasons_of, task_state, tree_of
+from labfleet.cli.verbs import find_task
 
-STATES = ("queued", "running", "success", "failed", "partial", "inapplicable", "cancelled")
+Json = Mapping[str, Any]
 
-
-@click.command()
-@click.argument("protocol")
-@click.option("--version", help="A version of the protocol; the newest without it.")
-@click.option(
-    "-p", "--param", "assigned", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable."
-)
-@click.option(
-    "--params",
-    "file",
-    type=click.File("r", encoding="utf-8"),
-    help="A JSON or YAML file of parameters ('-': standard input); -p goes before it.",
-)
-@click.option(
-    "-i",
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="SLOT=DATASET|@FILE",
-    help="The dataset for an input slot, or a file to upload for it; repeatable.",
-)
-@click.option("--label", help="A name for the job, for your own eyes.")
-@click.option(
-    "--watch", "wait", is_flag=True, help="Follow the job to its end (exit codes as 'labfleet watch')."
-)
-@json_option
-@with_client
-def submit(  # noqa: PLR0917 - click gives one argument for each option
-    client: Client,
-    protocol: str,
-    version: str | None,
-    assigned: tuple[str, ...],
-    file: Any,
-    inputs: tuple[str, ...],
-    label: str | None,
-    wait: bool,
-    as_json: bool,
-) -> None:
-    """Submit a job that runs PROTOCOL."""
-    body: dict[str, Any] = {"protocol": protocol}
-    interface = client.get(at("protocols", protocol, "interface"), version=version)
-    body["parameters"] = _parameters(assigned, file, interface["parameters"])
-    body["inputs"] = dict(_input(client, item) for item in inputs)
-    body |= {key: value for key, value in (("version", version), ("label", label)) if value is not None}
-    job = client.post("jobs", body, key=str(uuid.uuid4()))
-    if as_json and not wait:
-        print_json(job)
-        return
-    click.echo(f"Job {job['id']} {job['state']}", err=as_json)
-    if wait:
-        _follow(client, job["id"], as_json)
-
-
-def _parameters(assigned: tuple[str, ...], file: Any, schema: dict[str, Any]) -> dict[str, Any]:
-    values = _from_file(file) if file else {}
-    for item in assigned:
-        name, separator, text = item.partition("=")
-        if not separator or not name:
-            raise Invalid(f"-p {item}: no value.", hint="Write -p name=value.")
-        values[name] = _value(text, schema.get("properties", {}).get(name, {}))
-    return values
-
-
-def _from_file(file: Any) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = " ".join(str(error).split())
-        raise Invalid(f"{file.name}: {message}.", hint="Write the parameters as JSON or YAML.") from None
-    if not isinstance(values, dict):
-        raise Invalid(f"{file.name}: no mapping of parameters.", hint="Write 'name: value' lines.")
-    return values
-
-
-def _value(text: str, schema: dict[str, Any]) -> Any:
-    """Text stays text where the protocol wants text; anything else is read as JSON if it is JSON."""
-    if schema.get("type") == "string":
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _input(client: Client, item: str) -> tuple[str, str]:
-    slot, separator, value = item.partition("=")
-    if not separator or not slot or not value:
-        raise Invalid(f"-i {item}: no dataset.", hint="Write -i slot=DATASET, or -i slot=@file.")
-    if not value.startswith("@"):
-        return slot, value
-    path = Path(value[1:])
-    if not path.is_file():
-        raise Invalid(f"-i {item}: {path} is no file.", hint="Name a file that exists.")
-    return slot, str(upload_with_bar(client, path)["id"])
-
-
-@click.command()
-@click.argument("job")
-@click.option(
-    "--patience",
-    type=float,
-    default=watching.PATIENCE_SECONDS,
-    show_default=True,
-    help="How many seconds to wait for a server that is away.",
-)
-@json_option
-@with_client
-def watch(client: Client, job: str, patience: float, as_json: bool) -> None:
-    """Follow JOB until it is finished: states, progress, log.
-
-    Exit codes: 0 success, 3 failed, 4 partial, 5 inapplicable, 6 cancelled, 7 failed by a fault of
-    Labfleet itself, 1 any other error. Ctrl-C stops the watching, not the job.
-    """
-    _follow(client, job, as_json, patience)
-
-
-def _follow(client: Client, job: str, as_json: bool, patience: float = watching.PATIENCE_SECONDS) -> None:
-    out = console()
-    if as_json:
-        out.stderr = True
-    try:
-        final = watching.follow(client, job, out, patience)
-    except KeyboardInterrupt:
-        click.echo(f"\nThe job goes on. Watch it again: labfleet watch {job}", err=True)
-        sys.exit(130)
-    if as_json:
-        print_json(final)
-    for task in final["tasks"]:
-        if task["state"] != "success":
-            _explain(task)
-    sys.exit(watching.exit_code(final))
-
-
-def _explain(task: dict[str, Any]) -> None:
-    whose = {"user": " (the protocol's or its input's fault)", "system": " (Labfleet's own fault)"}
-    where = whose.get(task.get("failure") or "", "")
-    click.echo(
-        f"{task['protocol']}: {task['state']}{where}: {task.get('message') or 'no reason given'}", err=True
-    )
+# Of a large tree those tasks are looked for that run or went wrong; so many of each state.
+OF_INTEREST = ("failed", "inapplicable", "running")
+OF_INTEREST_SHOWN = 10
+# So many events of one kind in a row are told in one line.
+ALIKE = 4
 
 
 @click.command("jobs")
-@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--after", help="Go on after this cursor (the 'next' of the page before).")
+@filter_options
+@page_options
 @json_option
 @with_client
-def jobs(client: Client, state: str | None, limit: int, after: str | None, as_json: bool) -> None:
-    """List your jobs, newest first."""
-    page = client.get("jobs", state=state, limit=limit, after=after)
+def jobs(client: Client, wanted: dict[str, Any], page: dict[str, Any], as_json: bool) -> None:
+    """Find your jobs, newest first."""
+    query = {key: ",".join(value) if isinstance(value, tuple) else value for key, value in wanted.items()}
+    answer = client.get("jobs", **query, **page)
     if as_json:
-        print_json(page)
+        print_json(answer)
         return
-    rows = [
-        (
-            job["id"],
-            state_text(job["state"]),
-            _protocols(job),
-            job.get("label"),
-            local_time(job["created_at"]),
-        )
-        for job in page["items"]
-    ]
-    table(
-        ("job", "state", "protocol", "label", "submitted"),
-        rows,
-        "No jobs. Submit one: labfleet submit PROTOCOL",
-    )
-    if page.get("next"):
-        click.echo(f"More: labfleet jobs --after {page['next']}", err=True)
+    owners = len({job["owner"] for job in answer["items"]}) > 1
+    columns = ("job", "state", "tasks", "protocols", "label", *(["owner"] if owners else []), "submitted")
+    rows = [_job_row(job, owners) for job in answer["items"]]
+    table(columns, rows, "No jobs match." if wanted else "No jobs. Submit one: labfleet submit PROTOCOL")
+    if answer.get("next"):
+        click.echo(f"More: the same with --after {answer['next']}", err=True)
 
 
-def _protocols(job: dict[str, Any]) -> str:
-    return ", ".join(f"{task['protocol']} {task['version']}" for task in job.get("tasks", []))
+def _job_row(job: Json, owners: bool) -> tuple[Any, ...]:
+    counts = job["counts"]
+    ended = f"{counts['total'] - counts['queued'] - counts['running']}/{counts['total']}"
+    owner = [job["owner"]] if owners else []
+    protocols, submitted = ", ".join(job["protocols"]), local_time(job["created_at"])
+    return job["id"], _job_state(job), ended, protocols, job["label"], *owner, submitted
+
+
+def _job_state(job: Json) -> Text:
+    text = state_text(job["state"])
+    return text.append(" (held)", style="dim") if job["held"] and not job["finished_at"] else text
+
+
+@click.command("tasks")
+@click.argument("job")
+@click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
+@page_options
+@json_option
+@with_client
+def tasks(client: Client, job: str, state: str | None, page: dict[str, Any], as_json: bool) -> None:
+    """List the tasks of JOB, in the order in which they are written."""
+    answer = client.get(at("jobs", job, "tasks"), state=state, **page)
+    if as_json:
+        print_json(answer)
+        return
+    rows = [_task_row(task) for task in answer["items"]]
+    table(("task", "state", "protocol", "worker", "took", "", "id"), rows, "No such tasks.")
+    if answer.get("next"):
+        click.echo(f"More: the same with --after {answer['next']}", err=True)
+
+
+def _task_row(task: Json) -> tuple[Any, ...]:
+    took = span_text(task["started_at"], task["finished_at"])
+    told = task["reason"]["message"] if task["reason"] else task["message"] or task["progress_text"]
+    protocol = f"{task['protocol']} {task['version']}"
+    return task["name"], task_state(task), protocol, task["worker"], took, told, task["id"]
 
 
 @click.command()
 @click.argument("job")
+@click.option("--spec", is_flag=True, help="Print what was submitted, as JSON that 'labfleet submit' takes.")
 @json_option
 @with_client
-def show(client: Client, job: str, as_json: bool) -> None:
-    """Show JOB: its tasks, whose failure it was, its results."""
+def show(client: Client, job: str, spec: bool, as_json: bool) -> None:
+    """Show JOB: its tasks, why they wait, whose failure it was, its results."""
+    if spec:
+        print_json(client.get(at("jobs", job, "spec")))
+        return
     state = client.get(at("jobs", job))
-    for task in state["tasks"]:
-        task["artifacts"] = client.items(at("tasks", task["id"], "artifacts"))
+    _add_artifacts(client, state)
     if as_json:
         print_json(state)
         return
-    out = console()
-    out.print("job", state["id"], state_text(state["state"]), state.get("label") or "")
-    for task in state["tasks"]:
-        _show_task(task)
+    _show_head(state)
+    if state["nodes"]:
+        _show_tree(client, state)
+    else:
+        _show_task(state["tasks"][0])
 
 
-def _show_task(task: dict[str, Any]) -> None:
+def _add_artifacts(client: Client, job: dict[str, Any]) -> None:
+    """Give each task that the answer has its artifacts. They come in the order of the tasks."""
+    known = {task["id"]: task for task in job["tasks"]}
+    for task in job["tasks"]:
+        task["artifacts"] = []
+    results = client.every(at("jobs", job["id"], "results"))
+    for result in itertools.takewhile(lambda result: result["task"] in known, results):
+        known[result["task"]]["artifacts"].append(result)
+
+
+def _show_head(job: Json) -> None:
     out = console()
+    out.print("job", job["id"], _job_state(job), Text(job["label"]))
+    lines = {
+        "tasks": Text(f"{job['counts']['total']}: ").append(counts_text(job["counts"]))
+        if job["nodes"]
+        else None,
+        "labels": ", ".join(job["labels"]),
+        "note": job["note"],
+        "priority": job["priority"],
+        "webhook": job["webhook"],
+        "submitted": local_time(job["created_at"]) if job["nodes"] else None,
+        "finished": local_time(job["finished_at"]) if job["nodes"] else None,
+    }
+    _show_lines(lines)
+
+
+def _show_lines(lines: Mapping[str, Any]) -> None:
+    for name, value in lines.items():
+        if value:
+            console().print(f"  {name:<11}", value, markup=False, sep="")
+
+
+def _show_tree(client: Client, job: Json) -> None:
+    tasks = at("jobs", job["id"], "tasks")
+    others = [
+        task
+        for state in OF_INTEREST
+        if job["counts"]["total"] > len(job["tasks"])
+        for task in client.items(tasks, state=state, limit=OF_INTEREST_SHOWN)
+    ]
+    out = console()
+    out.print()
+    out.print(tree_of(job, others))
+    reasons = reasons_of(job["tasks"])
+    if reasons:
+        out.print("\nwhy they wait")
+        for names, message in reasons:
+            out.print(f"  {names}: {message}", markup=False)
+
+
+def _show_task(task: Json) -> None:
     progress = f"{task['progress']:.0%} {task.get('progress_text') or ''}".strip()
     lines = {
         "task": task["id"],
         "protocol": f"{task['protocol']} {task['version']} ({task['commit'][:12]})",
-        "state": state_text(task["state"]),
+        "state": task_state(task),
+        "waits": task["reason"]["message"] if task["reason"] else None,
         "progress": progress,
         "attempt": f"{task['attempt']} of {task['max_attempts']}",
         "worker": task.get("worker"),
         "started": local_time(task.get("started_at")),
         "finished": local_time(task.get("finished_at")),
-        "parameters": json.dumps(task["parameters"]),
+        "parameters": json.dumps(task["parameters"], ensure_ascii=False),
         "failure": task.get("failure"),
         "message": task.get("message"),
     }
-    for name, value in lines.items():
-        if value:
-            out.print(f"  {name:<11}", value, markup=False, sep="")
-    rows = [(item["name"], item["kind"], size_text(item["size"]), item["id"]) for item in task["artifacts"]]
-    table(("  artifact", "kind", "size", "id"), [(f"  {row[0]}", *row[1:]) for row in rows], "  no artifacts")
+    _show_lines(lines)
+    rows = [
+        (f"  {item['name']}", item["kind"], size_text(item["size"]), item["id"]) for item in task["artifacts"]
+    ]
+    table(("  artifact", "kind", "size", "id"), rows, "  no artifacts")
+
+
+@click.command()
+@click.argument("job")
+@click.option("--task", metavar="NAME|ID", help="The task, in a job of several.")
+@click.option("--attempt", type=click.IntRange(1), help="An earlier attempt; the last one without it.")
+@with_client
+def log(client: Client, job: str, task: str | None, attempt: int | None) -> None:
+    """Print the log of the task in JOB."""
+    which = find_task(client, job, task) if task else _only_task(client, job)
+    offset = 0
+    while chunk := client.log(which, offset, attempt):
+        offset += len(chunk)
+        click.echo(chunk.decode("utf-8", "replace"), nl=False)
+
+
+def _only_task(client: Client, job: str) -> str:
+    state = client.get(at("jobs", job))
+    if state["counts"]["total"] > 1:
+        raise click.UsageError("The job has several tasks: name one with --task.")
+    return str(state["tasks"][0]["id"])
 
 
 @click.command()
 @click.argument("job")
 @json_option
 @with_client
-def cancel(client: Client, job: str, as_json: bool) -> None:
-    """Cancel JOB. A running task is stopped; what is finished stays."""
-    state = client.post(at("jobs", job, "cancel"))
+def timeline(client: Client, job: str, as_json: bool) -> None:
+    """Tell what happened to JOB and its tasks, from its beginning."""
+    events = client.every(at("jobs", job, "events"))
     if as_json:
-        print_json(state)
+        print_json(list(events))
         return
-    click.echo(f"Job {job}: cancelling asked for; its state is {state['state']}.")
+    names = _Names(client, job)
+    for kind, group in itertools.groupby(events, key=lambda event: event["event"]):
+        for line in _event_lines(kind, group, names):
+            console().print(line)
+
+
+def _event_lines(kind: str, group: Iterator[Json], names: _Names) -> Iterator[Text]:
+    """A line for each event, or one for many of a kind in a row."""
+    first = list(itertools.islice(group, ALIKE))
+    more = sum(1 for _ in group)
+    if more:
+        at_first = local_time(first[0]["at"])
+        yield Text.assemble((at_first, "dim"), f"  {kind:<16} {len(first) + more} tasks")
+        return
+    for event in first:
+        told = ", ".join(f"{key} {value}" for key, value in event["detail"].items())
+        again = f" (attempt {event['attempt']})" if event["attempt"] > 1 else ""
+        state = state_text(event["to_state"]) if event["to_state"] != event["from_state"] else Text()
+        line = Text.assemble(
+            (local_time(event["at"]), "dim"), f"  {kind:<16} {names[event['task_id']]}{again}  "
+        )
+        yield line.append(state).append(f"  {told}" if told else "", style="dim")
+
+
+class _Names:
+    """Names of a job's tasks by id; all are asked for when one is wanted that the first page lacks."""
+
+    def __init__(self, client: Client, job: str) -> None:
+        self._more = client.every(at("jobs", job, "tasks"))
+        self._known: dict[str, str] = {}
+
+    def __getitem__(self, task: str) -> str:
+        while task not in self._known and (found := next(self._more, None)):
+            self._known[found["id"]] = found["name"]
+        return self._known.get(task, task)
+
+
+@click.command()
+@click.argument("job", metavar="TASK|JOB")
+@click.option("--task", metavar="NAME", help="The task's name, if a JOB is given.")
+@json_option
+@with_client
+def provenance(client: Client, job: str, task: str | None, as_json: bool) -> None:
+    """Show where the result of TASK (its id, or JOB with --task) came from.
+
+    Protocol and commit, parameters, inputs and results by SHA-256, and each attempt with its worker.
+    """
+    found = client.get(at("tasks", find_task(client, job, task) if task else job, "provenance"))
+    if as_json:
+        print_json(found)
+        return
+    task_ = found["task"]
+    _show_lines(
+        {
+            "task": f"{task_['name']} ({task_['id']})",
+            "job": task_["job"],
+            "state": task_state(task_),
+            "protocol": f"{task_['protocol']} {task_['version']}",
+            "commit": task_["commit"],
+            "parameters": json.dumps(task_["parameters"], ensure_ascii=False),
+            "reused from": task_["reused_from"],
+        }
+    )
+    for attempt in found["attempts"]:
+        _show_attempt(attempt)
+    click.echo()
+    inputs = [
+        (item["slot"], item["name"], size_text(item["size"]), item["sha256"]) for item in found["inputs"]
+    ]
+    table(("input", "file", "size", "sha256"), inputs, "no inputs")
+    click.echo()
+    results = [
+        (item["name"], item["kind"], size_text(item["size"]), item["sha256"]) for item in found["artifacts"]
+    ]
+    table(("result", "kind", "size", "sha256"), results, "no results")
+
+
+def _show_attempt(attempt: Json) -> None:
+    outcome = attempt["outcome"] or "running"
+    usage = attempt["usage"]
+    used = {
+        "cpu": time_text(usage["cpu_seconds"]) if "cpu_seconds" in usage else None,
+        "memory": size_text(usage["memory_bytes"]) if "memory_bytes" in usage else None,
+    }
+    _show_lines(
+        {
+            f"attempt {attempt['number']}": f"{outcome}, exit code {attempt['exit_code']}"
+            if attempt["exit_code"] is not None
+            else outcome,
+            "  worker": attempt["worker"],
+            "  from": local_time(attempt["claimed_at"]),
+            "  to": local_time(attempt["ended_at"]),
+            "  used": ", ".join(f"{value} of {name}" for name, value in used.items() if value),
+            "  machine": ", ".join(f"{name} {value}" for name, value in attempt["environment"].items()),
+            "  message": attempt["message"],
+        }
+    )
 
 
 @click.command()
@@ -270,12 +334,21 @@ def cancel(client: Client, job: str, as_json: bool) -> None:
 @json_option
 @with_client
 def fetch(client: Client, job: str, output: Path | None, as_json: bool) -> None:
-    """Fetch the results of JOB. Every file is checked by its SHA-256; a broken-off fetch goes on."""
-    paths = fetch_job(client, job, output or Path(job))
+    """Fetch the results of JOB, for a job of several tasks into a folder for each.
+
+    Every file is checked by its SHA-256; a broken-off fetch goes on. While the job runs, it brings what is
+    there already.
+    """
+    paths = []
+    for path in fetch_job(client, job, output or Path(job)):
+        paths.append(str(path))
+        if not as_json:
+            click.echo(path)
+            sys.stdout.flush()
     if as_json:
-        print_json([str(path) for path in paths])
-        return
-    for path in paths:
-        click.echo(path)
-    if not paths:
+        print_json(paths)
+    elif not paths:
         click.echo("The job has no artifacts (yet): 'labfleet show' tells its state.", err=True)
+
+
+COMMANDS: list[click.Command] = [jobs, tasks, show, log, timeline, provenance, fetch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -28,6 +28,8 @@ STATE_STYLES = {
     "partial": "magenta",
     "inapplicable": "blue",
     "cancelled": "dim",
+    "skipped": "dim",
+    "held": "yellow",
 }
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON, for scripts.")
@@ -91,6 +93,29 @@ def local_time(value: str | None) -> str:
     if not value:
         return ""
     return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def time_text(seconds: float) -> str:
+    """A length of time in the units that a person would choose."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d", f"{hours} h", f"{minutes} min", f"{rest} s"]
+    told = [part for part in parts if not part.startswith("0 ")][:2]
+    return " ".join(told) or f"{seconds:.1f} s"
+
+
+def span_text(start: str | None, end: str | None) -> str:
+    """How long it took, or takes so far; nothing for what has not begun."""
+    if not start:
+        return ""
+    until = datetime.fromisoformat(end) if end else datetime.now(UTC)
+    return time_text(max((until - datetime.fromisoformat(start)).total_seconds(), 0))
+
+
+def number_of(number: int, what: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def size_text(size: int) -> str:

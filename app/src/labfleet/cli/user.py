@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import click
 
+from labfleet.cli import jobs, verbs
 from labfleet.cli.catalogue import datasets, protocols, workers
-from labfleet.cli.jobs import cancel, fetch, jobs, show, submit, watch
 from labfleet.cli.session import login
+from labfleet.cli.submit import resubmit, submit, validate
+from labfleet.cli.watch import watch
 
 COMMANDS: list[click.Command] = [
     login,
     submit,
+    validate,
+    resubmit,
     watch,
-    jobs,
-    show,
-    cancel,
-    fetch,
+    *jobs.COMMANDS,
+    *verbs.COMMANDS,
     protocols,
     datasets,
     workers,

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import User
+from labfleet.db.upgrade import newest
 from labfleet.errors import Unauthorized
 from labfleet.users import service
 
@@ -64,7 +65,7 @@ def test_a_schema_that_is_there_is_left_unchanged(run: Run, database_url: URL) -
     done = run("db", "upgrade", "--user", database_url.username or "")
     assert (done.returncode, done.stdout.split(":")[0]) == (0, "unchanged")
     done = run("db", "current")
-    assert (done.returncode, done.stdout) == (0, "0001 (this release needs 0001)\n")
+    assert (done.returncode, done.stdout) == (0, f"{newest()} (this release needs {newest()})\n")
 
 
 def test_a_user_is_added_once_and_can_sign_in(run: Run, sessions: sessionmaker[Session]) -> None:

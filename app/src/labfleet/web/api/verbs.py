@@ -6,14 +6,22 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from flask import Response, jsonify
+
 from labfleet.errors import LabfleetError
 from labfleet.jobs import search, service, spec, verbs
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
-from labfleet.web.api.jobs import idempotency_key, job_filter, made, shown, submit_spec
+from labfleet.web.api.jobs import Responses, idempotency_key, job_filter, made, shown, submit_spec
 from labfleet.web.auth import current_user
 from labfleet.web.services import services
 
+SPEC: Responses = {
+    200: {
+        "description": "What was sent to `POST jobs`",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
 
 def _options(verb: str) -> dict[str, Any]:
     attempts = services().settings.leases.max_attempts
@@ -76,6 +84,14 @@ def change_job(job: uuid.UUID, json_data: schemas.JobChanges) -> schemas.Job:
     with services().sessions.begin() as db:
         verbs.change(db, current_user(), job, json_data.model_dump(exclude_none=True))
         return shown(db, service.get_job_row(db, current_user(), job))
+
+
+@user.get("/jobs/<uuid:job>/spec")
+@user.doc(tags=["jobs"], operation_id="show_spec", responses=SPEC)
+def show_spec(job: uuid.UUID) -> Response:
+    """Show the specification that a job was made of, as it was submitted"""
+    with services().sessions() as db:
+        return jsonify(service.get_job_row(db, current_user(), job).spec)
 
 
 @user.post("/jobs/<uuid:job>/resubmit")

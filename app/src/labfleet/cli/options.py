@@ -1,0 +1,101 @@
+"""Options that several of the user's verbs share: which jobs, and what is said about a job."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+R = TypeVar("R")
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+STATES = ("queued", "running", "success", "failed", "partial", "inapplicable", "cancelled")
+
+
+class Moment(click.ParamType[str]):
+    """A time as people write it, on this machine's clock unless it names a zone; becomes an ISO text."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`2026-01-31`, `2026-01-31T18:00` or with a zone."""
+        try:
+            return datetime.fromisoformat(value).astimezone().isoformat()
+        except ValueError:
+            self.fail(f"'{value}' is no time; write 2026-01-31 or 2026-01-31T18:00.", param, ctx)
+
+
+def _labels(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    del context, parameter
+    return None if value is None else [label.strip() for label in value.split(",") if label.strip()]
+
+
+_FILTER: tuple[Option, ...] = (
+    click.option("--state", multiple=True, type=click.Choice(STATES), help="In this state; repeatable."),
+    click.option("--in-progress", is_flag=True, help="Queued or running."),
+    click.option("--errored", is_flag=True, help="Failed or partial."),
+    click.option("--user", metavar="NAME", help="Of this user (for admins)."),
+    click.option("--protocol", metavar="NAME", help="That run this protocol."),
+    click.option("--dataset", metavar="ID", help="That take this dataset."),
+    click.option("--label", multiple=True, help="With this one among their labels; repeatable."),
+    click.option("--text", metavar="WORDS", help="With these words in label or note."),
+    click.option("--since", type=Moment(), help="Submitted then or later, such as 2026-01-31."),
+    click.option("--until", type=Moment(), help="Submitted before then."),
+)
+_PAGE: tuple[Option, ...] = (
+    click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True),
+    click.option("--after", help="Go on after this cursor (the 'next' of the page before)."),
+)
+_ABOUT: tuple[Option, ...] = (
+    click.option("--label", help="The job's name, for your own eyes."),
+    click.option("--labels", metavar="A,B,…", callback=_labels, help="Words to find it by."),
+    click.option("--note", help="What you want to remember of it."),
+    click.option("--priority", type=click.IntRange(-100, 100), help="Higher ones go first; 0 without it."),
+)
+_AT_SUBMISSION: tuple[Option, ...] = (
+    click.option("--hold", is_flag=True, default=None, help="Let nothing run before 'labfleet resume'."),
+    click.option("--webhook", metavar="URL", help="Called when the job has ended."),
+)
+
+
+def filter_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of a search, as one argument `wanted` (only what was said)."""
+    return _gathered(function, "wanted", _FILTER)
+
+
+def page_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options for a page of a list, as one argument `page`."""
+    return _gathered(function, "page", _PAGE)
+
+
+def about_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options for what may change in a job, as one argument `about`."""
+    return _gathered(function, "about", _ABOUT)
+
+
+def submission_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a command what may be said of a new job, as one argument `about`."""
+    return _gathered(function, "about", _ABOUT + _AT_SUBMISSION)
+
+
+def _gathered(function: Callable[..., R], name: str, options: tuple[Option, ...]) -> Callable[..., R]:
+    @functools.wraps(function)
+    def run(*arguments: Any, **given: Any) -> R:
+        values = {key: given.pop(key) for key in keys}
+        said = {key: value for key, value in values.items() if _said(value)}
+        return function(*arguments, **{name: said}, **given)
+
+    keys: list[str] = []
+    command: Callable[..., R] = run
+    for option in reversed(options):
+        command = option(command)
+        keys.append(command.__click_params__[-1].name)  # type: ignore[attr-defined]
+    return command
+
+
+def _said(value: Any) -> bool:
+    """Whether an option was used: else it comes as None, an empty tuple or an unset flag."""
+    return value is not None and value is not False and value != ()
