@@ -6,6 +6,7 @@ the command line into one line and a hint. Anything else is a bug and keeps its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 

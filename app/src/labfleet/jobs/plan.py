@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -19,17 +18,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from labfleet.config import JobsSection
-from labfleet.db.models import Dataset, ProtocolVersion, User
+from labfleet.db.models import Dataset, User
 from labfleet.errors import InvalidInputs, InvalidJob, InvalidParameters, LabfleetError, UnknownDataset
 from labfleet.jobs import caching
-from labfleet.jobs.needs import Needs, needs_of
+from labfleet.jobs.layout import Json, Leaf, Place, PlannedNode, lay_out
+from labfleet.jobs.needs import needs_of
 from labfleet.jobs.parameters import checked_parameters, checked_slots, fill_defaults
-from labfleet.jobs.spec import Input, JobSpec, Parallel, Sequential, Source, Sweep, TaskNode
+from labfleet.jobs.spec import Input, JobSpec, Source, Sweep, TaskNode
 from labfleet.protocols.service import find_version
-
-Json = dict[str, Any]
-Place = tuple[tuple[str, int], ...]
-"""Way from the root: at each node its kind and the position of the child."""
 
 _INPUT: TypeAdapter[uuid.UUID | Source] = TypeAdapter(Input)
 # A schema of these words judges each parameter by itself; others may relate several to each other.
@@ -46,47 +42,6 @@ _PLAIN = frozenset(
         "additionalProperties",
     }
 )
-
-
-@dataclass(frozen=True)
-class PlannedNode:
-    """A row of `nodes`."""
-
-    number: int
-    parent: int | None
-    position: int
-    kind: str
-    name: str
-    on_failure: str
-    optional: bool
-    total: int
-    last: int = 0
-
-
-@dataclass
-class Leaf:
-    """One task, or a sweep of them. `points` holds what each task of a sweep has of its own."""
-
-    path: str
-    place: Place
-    node: int | None
-    position: int
-    spec: TaskNode
-    size: int = 1
-    version: ProtocolVersion | None = None
-    needs: Needs | None = None
-    parameters: Json = field(default_factory=dict)
-    inputs: Json = field(default_factory=dict)
-    cache: str | None = None
-    points: list[Json] | None = None
-
-    @property
-    def sources(self) -> list[str]:
-        """Names of the earlier tasks from which it takes inputs."""
-        given = [self.inputs, *(point.get("i", {}) for point in self.points or [])]
-        return sorted(
-            {value["task"] for inputs in given for value in inputs.values() if isinstance(value, dict)}
-        )
 
 
 @dataclass
@@ -115,7 +70,7 @@ def make_plan(session: Session, owner: User, spec: JobSpec, limits: JobsSection)
     Raises `InvalidJob` with the place of each fault; for a job of one task the fault itself
     (`UnknownProtocol`, `InvalidParameters`, …).
     """
-    nodes, leaves = _lay_out(spec, limits)
+    nodes, leaves = lay_out(spec, limits)
     faults = _names(leaves)
     datasets = _datasets(session, owner, leaves)
     for leaf in leaves:
@@ -134,85 +89,6 @@ def make_plan(session: Session, owner: User, spec: JobSpec, limits: JobsSection)
     return Plan(nodes, leaves, datasets)
 
 
-def _lay_out(spec: JobSpec, limits: JobsSection) -> tuple[list[PlannedNode], list[Leaf]]:
-    walk = _Walk(limits)
-    root = spec.root
-    if isinstance(root, TaskNode) and root.sweep is None:
-        walk.leaf(root, "tree" if spec.tree else "job", (), None, 0)
-    else:
-        walk.visit(root, "tree", (), None, 0)
-    return [walk.closed(node) for node in walk.nodes], walk.leaves
-
-
-class _Walk:
-    """Numbers nodes, parents first, and collects leaves; refuses what passes the limits."""
-
-    def __init__(self, limits: JobsSection) -> None:
-        self._limits = limits
-        self._tasks = 0
-        self.nodes: list[PlannedNode] = []
-        self.leaves: list[Leaf] = []
-        self._last: dict[int, int] = {}
-
-    def visit(
-        self,
-        node: Sequential | Parallel | TaskNode,
-        path: str,
-        place: Place,
-        parent: int | None,
-        position: int,
-    ) -> None:
-        if len(place) > self._limits.max_depth:
-            raise InvalidJob(
-                [{"path": path, "message": f"the tree is deeper than {self._limits.max_depth} nodes"}]
-            )
-        if isinstance(node, TaskNode) and node.sweep is None:
-            self.leaf(node, path, place, parent, position)
-            return
-        kind, children = _children(node)
-        number = len(self.nodes)
-        total = _size(node) if isinstance(node, TaskNode) else len(children)
-        name = node.task if isinstance(node, TaskNode) else node.name
-        self.nodes.append(
-            PlannedNode(number, parent, position, kind, name, node.on_failure, node.optional, total)
-        )
-        if isinstance(node, TaskNode):
-            self.leaf(node, path, (*place, (kind, 0)), number, 0)
-        for index, child in enumerate(children):
-            self.visit(child, f"{path}.{kind}.{index}", (*place, (kind, index)), number, index)
-        self._last[number] = len(self.nodes) - 1
-
-    def leaf(self, node: TaskNode, path: str, place: Place, parent: int | None, position: int) -> None:
-        size = _size(node)
-        self._tasks += size
-        if self._tasks > self._limits.max_tasks:
-            where = f"{path}.sweep" if node.sweep else path
-            message = f"the job would have {self._tasks} tasks or more; at most {self._limits.max_tasks} are allowed"
-            raise InvalidJob([{"path": where, "message": message}])
-        self.leaves.append(Leaf(path, place, parent, position, node, size))
-
-    def closed(self, node: PlannedNode) -> PlannedNode:
-        """The node with the number of the last one below it."""
-        return PlannedNode(**{**vars(node), "last": self._last[node.number]})
-
-
-def _children(node: Sequential | Parallel | TaskNode) -> tuple[str, list[Any]]:
-    if isinstance(node, Sequential):
-        return "sequential", node.sequential
-    return "parallel", node.parallel if isinstance(node, Parallel) else []
-
-
-def _size(node: TaskNode) -> int:
-    sweep = node.sweep
-    if sweep is None:
-        return 1
-    if sweep.grid is not None:
-        return math.prod(len(values) for values in sweep.grid.values())
-    if sweep.zip is not None:
-        return len(next(iter(sweep.zip.values())))
-    return len(sweep.list or [])
-
-
 def _names(leaves: list[Leaf]) -> list[dict[str, str]]:
     seen: dict[str, str] = {}
     faults = []
@@ -227,6 +103,11 @@ def _names(leaves: list[Leaf]) -> list[dict[str, str]]:
 def _faults_of(leaf: Leaf, error: LabfleetError) -> list[dict[str, str]]:
     if isinstance(error, InvalidJob):
         return [{**fault, "path": f"{leaf.path}.{fault['path']}"} for fault in error.extra["errors"]]
+    if isinstance(error, InvalidParameters) and "errors" in error.extra:
+        return [
+            {**fault, "path": f"{leaf.path}.{fault['path'].replace('/', '.')}", "code": error.code}
+            for fault in error.extra["errors"]
+        ]
     place = {"invalid_parameters": "parameters", "invalid_inputs": "inputs"}.get(error.code, "")
     path = ".".join(filter(None, [leaf.path, place]))
     return [{"path": path, "message": error.detail, "code": error.code}]
@@ -379,8 +260,9 @@ def _check_source(leaf: Leaf, slot: str, given: Source, by_name: Mapping[str, Le
     if source.spec.sweep is None and index:
         raise InvalidInputs(f"{slot}: '{name}' is one task, not a sweep; write it without [{index}].")
     if source.spec.sweep is not None and (not index or int(index) >= source.size):
+        last = f"{name}[{source.size - 1}]"
         raise InvalidInputs(
-            f"{slot}: '{name}' is a sweep of {source.size} tasks; name one, from {name}[0] to {name}[{source.size - 1}]."
+            f"{slot}: '{name}' is a sweep of {source.size} tasks; name one, from {name}[0] to {last}."
         )
     if not _before(source.place, leaf.place):
         why = (

@@ -106,7 +106,7 @@ class Result:
 def job_results(
     session: Session, viewer: User, job_id: uuid.UUID, limit: int, after: uuid.UUID | None
 ) -> tuple[Sequence[Result], uuid.UUID | None]:
-    """The artifacts of all tasks of a job that count, in the order of its tasks: there while it still runs."""
+    """The artifacts that count of all tasks of a job, in the order of its tasks; also while it runs."""
     get_job_row(session, viewer, job_id)
     current = and_(Artifact.task_id == Task.id, Artifact.attempt == Task.attempt)
     statement = (

@@ -19,7 +19,7 @@ from labfleet.protocols.manifest import KEY
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 TaskReference = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(\[[0-9]{1,9}\])?$")]
-Label = Annotated[str, Field(min_length=1, max_length=100)]
+Label = Annotated[str, Field(pattern=r"^[^,\x00-\x1f]{1,100}$")]
 Priority = Annotated[int, Field(ge=-100, le=100)]
 OnFailure = Literal["stop", "continue"]
 TARGET = re.compile(r"^(parameters|inputs)\.([A-Za-z_][A-Za-z0-9_-]{0,63})$")
@@ -128,7 +128,8 @@ class Parallel(Strict):
 def _kind(value: Any) -> str | None:
     if isinstance(value, Mapping):
         return next((f"<{kind}>" for kind in ("sequential", "parallel", "task") if kind in value), None)
-    return {Sequential: "<sequential>", Parallel: "<parallel>", TaskNode: "<task>"}.get(type(value))
+    kinds: dict[type, str] = {Sequential: "<sequential>", Parallel: "<parallel>", TaskNode: "<task>"}
+    return kinds.get(type(value))
 
 
 TreeNode = Annotated[

@@ -15,7 +15,8 @@ from labfleet.config import JobsSection
 from labfleet.db.models import Job, Node, User
 from labfleet.errors import Forbidden, IdempotencyMismatch, Invalid
 from labfleet.jobs import flow, outbox, transition
-from labfleet.jobs.plan import Leaf, Plan, make_plan
+from labfleet.jobs.layout import Leaf
+from labfleet.jobs.plan import Plan, make_plan
 from labfleet.jobs.spec import JobSpec
 
 MAX_KEY = 200
@@ -37,13 +38,20 @@ def submit(
         return earlier
     _check_priority(owner, spec.priority)
     plan = make_plan(session, owner, spec, limits)
-    job_id = _insert_job(session, owner, spec, document, plan, key)
+    job_id = _insert_job(session, _job_values(owner, spec, plan) | {"spec": document, "idempotency_key": key})
     if job_id is None:  # somebody else with the same key was quicker, and has committed by now
         return _earlier(session, owner, key, document) or _vanished(key)
     if plan.nodes:
         session.execute(insert(Node), [{**vars(node), "job_id": job_id} for node in plan.nodes])
+    of_all = {
+        "job_id": job_id,
+        "owner_id": owner.id,
+        "held": spec.hold,
+        "priority": spec.priority,
+        "max_attempts": max_attempts,
+    }
     for leaf in plan.leaves:
-        _insert_tasks(session, owner, job_id, leaf, spec, max_attempts)
+        _insert_tasks(session, of_all, leaf)
     transition.note_submitted(session, job_id)
     if plan.nodes or any(leaf.cache for leaf in plan.leaves):
         flow.begin(session, transition.lock_job(session, job_id))
@@ -79,15 +87,8 @@ def _check_priority(owner: User, priority: int) -> None:
         )
 
 
-def _insert_job(
-    session: Session,
-    owner: User,
-    spec: JobSpec,
-    document: Mapping[str, Any],
-    plan: Plan,
-    key: str | None,
-) -> uuid.UUID | None:
-    values = {
+def _job_values(owner: User, spec: JobSpec, plan: Plan) -> dict[str, Any]:
+    return {
         "owner_id": owner.id,
         "label": spec.label,
         "labels": sorted(set(spec.labels)),
@@ -95,13 +96,15 @@ def _insert_job(
         "priority": spec.priority,
         "held": spec.hold,
         "webhook": spec.webhook,
-        "spec": document,
         "protocols": plan.protocols,
         "datasets": sorted(plan.datasets),
-        "idempotency_key": key,
         "tasks_total": plan.total,
         "tasks_queued": plan.total,
     }
+
+
+def _insert_job(session: Session, values: Mapping[str, Any]) -> uuid.UUID | None:
+    """The new job's id; None if its idempotency key is taken."""
     statement = upsert(Job).values(values)
     statement = statement.on_conflict_do_nothing(index_elements=[Job.owner_id, Job.idempotency_key])
     return session.scalar(statement.returning(Job.id))
@@ -139,35 +142,26 @@ _INSERT = text(
 )
 
 
-def _insert_tasks(
-    session: Session, owner: User, job_id: uuid.UUID, leaf: Leaf, spec: JobSpec, max_attempts: int
-) -> None:
+def _insert_tasks(session: Session, job: Mapping[str, Any], leaf: Leaf) -> None:
     assert leaf.version is not None and leaf.needs is not None  # noqa: S101  (a plan is complete)
-    session.execute(
-        _INSERT,
-        {
-            "job_id": job_id,
-            "owner_id": owner.id,
-            "version_id": leaf.version.id,
-            "name": leaf.spec.task,
-            "is_sweep": leaf.points is not None,
-            "node": leaf.node,
-            "position": leaf.position,
-            "ready": leaf.node is None,
-            "held": spec.hold,
-            "optional": leaf.spec.optional,
-            "sources": leaf.sources,
-            "priority": spec.priority,
-            "lane": leaf.needs.lane,
-            "cores": leaf.needs.cores,
-            "memory_bytes": leaf.needs.memory_bytes,
-            "wall_seconds": leaf.needs.wall_seconds,
-            "tags": list(leaf.needs.tags),
-            "key": leaf.needs.key,
-            "max_attempts": max_attempts,
-            "parameters": leaf.parameters,
-            "inputs": leaf.inputs,
-            "points": [{}] if leaf.points is None else leaf.points,
-            "cache_key": leaf.cache,
-        },
-    )
+    own = {
+        "version_id": leaf.version.id,
+        "name": leaf.spec.task,
+        "is_sweep": leaf.points is not None,
+        "node": leaf.node,
+        "position": leaf.position,
+        "ready": leaf.node is None,
+        "optional": leaf.spec.optional,
+        "sources": leaf.sources,
+        "lane": leaf.needs.lane,
+        "cores": leaf.needs.cores,
+        "memory_bytes": leaf.needs.memory_bytes,
+        "wall_seconds": leaf.needs.wall_seconds,
+        "tags": list(leaf.needs.tags),
+        "key": leaf.needs.key,
+        "parameters": leaf.parameters,
+        "inputs": leaf.inputs,
+        "points": [{}] if leaf.points is None else leaf.points,
+        "cache_key": leaf.cache,
+    }
+    session.execute(_INSERT, {**job, **own})

@@ -79,7 +79,7 @@ def apply(session: Session, task: Task, event: Event, **detail: Any) -> State:
     return after
 
 
-def apply_many(
+def apply_many(  # noqa: PLR0917  (as `apply`, with what many tasks need more)
     session: Session,
     job: Job,
     before: State,

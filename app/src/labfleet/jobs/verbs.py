@@ -43,7 +43,7 @@ _ANEW: Mapping[Any, Any] = {
 
 
 def cancel(session: Session, viewer: User, job_id: uuid.UUID) -> None:
-    """Cancel what is queued, ask the workers to stop what runs. From queued and running; once more is harmless."""
+    """Cancel what waits, have stopped what runs. From queued and running; once more is harmless."""
     job = _locked(session, viewer, job_id)
     if job.state == State.CANCELLED:
         return
@@ -135,7 +135,7 @@ def cancel_task(session: Session, viewer: User, task_id: uuid.UUID) -> None:
 
 
 def retry_task(session: Session, viewer: User, task_id: uuid.UUID, *, max_attempts: int = 3) -> None:
-    """Run one task again that did not succeed, and what was skipped for it. From its final states but success."""
+    """Run one task again, and what was skipped for it. From its final states but success."""
     job, task = _locked_task(session, viewer, task_id)
     _require(task, "retried", State(task.state).final, "Wait for its end, or cancel it first.")
     _require(task, "retried", task.state != State.SUCCESS, "It succeeded; force-retry runs it all the same.")

@@ -1,4 +1,4 @@
-"""Who may see what: an owner their own jobs and tasks, an admin all. What is not for the viewer is `NotFound`."""
+"""Who may see what: an owner their own jobs, an admin all. What is not for the viewer is `NotFound`."""
 
 from __future__ import annotations
 

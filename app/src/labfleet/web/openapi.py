@@ -42,6 +42,7 @@ ERRORS = {
     "503": "Not available now",
 }
 _NESTED = re.compile(r"(#/components/schemas/)(?:\w+\.)+(?=\w)")
+CONFLICTING = ("/cancel", "/retry", "/force-retry", "/reset", "/hold", "/resume", "/jobs/{job}")
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 
 
@@ -87,7 +88,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
         expected |= {"404", "409", "413", "415", "422"}
     if operation["parameters"]:
         expected |= {"422"}
-    if path.endswith("/cancel") or "/attempts/" in path:
+    if path.endswith(CONFLICTING) or "/attempts/" in path:
         expected |= {"409"}
     for status in sorted(expected - set(operation["responses"])):
         operation["responses"][status] = _problem(ERRORS[status])
@@ -99,6 +100,8 @@ def _finish_parameter(parameter: dict[str, Any]) -> None:
         parameter["schema"] = {"type": "string", "format": "uuid"}
     elif parameter["name"] == "number":
         parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+    elif parameter["in"] == "query" and parameter.get("schema", {}).get("type") == "array":
+        parameter |= {"style": "form", "explode": False}
 
 
 def _problem(description: str) -> dict[str, Any]:

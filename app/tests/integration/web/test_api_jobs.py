@@ -18,7 +18,8 @@ WORKER_TOKEN = "lw_of-worker-one"
 TASK = {
     *("id", "job", "protocol", "version", "commit", "key", "state", "failure", "message", "attempt"),
     *("max_attempts", "progress", "progress_text", "worker", "exit_code", "created_at", "started_at"),
-    *("finished_at", "parameters", "inputs"),
+    *("finished_at", "parameters", "inputs", "name", "ready", "held", "optional", "skipped"),
+    *("reused_from", "reason"),
 }
 REPORT = {
     "keys": ["python"],
@@ -32,11 +33,17 @@ REPORT = {
 }
 
 
+SUMMARY = {
+    *("id", "state", "label", "labels", "note", "owner", "priority", "held", "webhook", "protocols"),
+    *("progress", "counts", "created_at", "finished_at"),
+}
+
+
 def test_submit_and_show(api: Any) -> None:
     answer = api("POST", "jobs", json={"protocol": "greet", "parameters": {"times": 2}, "label": "first"})
     job = answer.json
     assert answer.status_code == 201 and answer.headers["Location"] == f"/api/v1/jobs/{job['id']}"
-    assert set(job) == {"id", "state", "label", "owner", "created_at", "finished_at", "tasks"}
+    assert set(job) == SUMMARY | {"nodes", "tasks"}
     (task,) = job["tasks"]
     assert set(task) == TASK
     assert task["parameters"] == {"who": "world", "times": 2, "style": "plain"}

@@ -138,7 +138,8 @@ def test_submitting_with_an_upload(signed_in: FlaskClient, parts: Services) -> N
     file = (io.BytesIO(b"a\n1\n"), "C:/data/mine.csv")
     location = submit(signed_in, label=" my job ", **{"p-times": "3", "i-table-file": file})
     page = get(signed_in, location)
-    assert "my job" in page and "Waiting for a free worker" in page and "mine.csv" in page
+    assert "my job" in page and "mine.csv" in page
+    assert "No worker" in page  # it says at once that nobody serves the key
     assert 'hx-get="' in page and "every 2s" in page
     assert "my job" in get(signed_in, "/jobs") and "mine.csv" in get(signed_in, "/datasets")
     assert list(parts.store.tmp.iterdir()) == []

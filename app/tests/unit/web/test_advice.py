@@ -17,6 +17,13 @@ def task(**changes: Any) -> Task:
     values: dict[str, Any] = {
         "id": uuid.UUID(int=1),
         "job": uuid.UUID(int=2),
+        "name": "task",
+        "ready": True,
+        "held": False,
+        "optional": False,
+        "skipped": False,
+        "reused_from": None,
+        "reason": None,
         "protocol": "p",
         "version": "1",
         "commit": "a" * 40,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.db import models
 from labfleet.errors import Invalid
-from labfleet.jobs import quotas, search, service, spec
+from labfleet.jobs import quotas, search, service
 from labfleet.jobs.explain import able, reasons
 from labfleet.jobs.needs import Needs
 from labfleet.jobs.plan import make_plan
@@ -43,18 +43,17 @@ BYTES: Responses = {200: {"description": "The bytes", "content": {"*/*": BINARY}
 @user.post("/jobs")
 @user.doc(tags=["jobs"], operation_id="submit_job", extensions={"x-labfleet-parameters": [KEY_HEADER]})
 @user.input(schemas.SubmitQuery, location="query")
-@user.input(JobSpec, validation=False)
+@user.input(schemas.JobIn)
 @user.output(schemas.Job, status_code=201)
-def submit(query_data: schemas.SubmitQuery, json_data: dict[str, Any]) -> Any:
+def submit(query_data: schemas.SubmitQuery, json_data: schemas.JobIn) -> Any:
     """Submit a job
 
     One task by its `protocol`, or a `tree` of sequential and parallel ones. With `dry_run` nothing is made:
     the answer (200) says which tasks there would be, and which workers could take them.
     """
-    wanted = spec.read(json_data)
     if query_data.dry_run:
-        return Response(_dry_run(wanted).model_dump_json(), content_type="application/json")
-    return made(submit_spec(wanted, idempotency_key()))
+        return Response(_dry_run(json_data).model_dump_json(), content_type="application/json")
+    return made(submit_spec(json_data, idempotency_key()))
 
 
 def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:

@@ -6,8 +6,9 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from labfleet.jobs import spec
 from labfleet.jobs.spec import Label, Priority, Source
 from labfleet.jobs.states import Failure, Outcome, State
 
@@ -71,6 +72,17 @@ class JobFilter(In):
     text: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
+
+
+class JobIn(spec.JobSpec):
+    """What to run: one task by its `protocol` (with parameters and inputs), or a `tree` of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _told_with_places(cls, value: Any) -> Any:
+        """Raise `InvalidJob`, which names the places of the document and not those of these classes."""
+        spec.read(value)
+        return value
 
 
 class Reason(Out):
@@ -483,8 +495,15 @@ class PageQuery(In):
     after: uuid.UUID | None = None
 
 
+def _listed(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
 class JobsQuery(JobFilter, PageQuery):
-    """Which page of which jobs."""
+    """Which page of which jobs; several states or labels stand with commas between them."""
+
+    state: Annotated[list[State], BeforeValidator(_listed)] = []
+    label: Annotated[list[Label], BeforeValidator(_listed)] = []
 
 
 class TasksQuery(PageQuery):

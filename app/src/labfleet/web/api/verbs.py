@@ -23,6 +23,7 @@ SPEC: Responses = {
     }
 }
 
+
 def _options(verb: str) -> dict[str, Any]:
     attempts = services().settings.leases.max_attempts
     return {"max_attempts": attempts} if verb in verbs.COUNTED else {}

@@ -31,18 +31,10 @@ LOG_TAIL = 32 * 1024
 def page_query(kind: type[PageQuery] = PageQuery) -> Any:
     """The address's query, checked; `Invalid` for one that no link of ours has."""
     try:
-        return kind.model_validate({"limit": PAGE, **_arguments(kind)})
+        return kind.model_validate({"limit": PAGE, **request.args.to_dict()})
     except ValidationError as error:
         told = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise Invalid(f"The address is not right: {told}.", hint="Go back to the list.") from None
-
-
-def _arguments(kind: type[PageQuery]) -> dict[str, Any]:
-    lists = {name for name, field in kind.model_fields.items() if field.default == []}
-    return {
-        name: request.args.getlist(name) if name in lists else value
-        for name, value in request.args.to_dict().items()
-    }
 
 
 @pages.get("/jobs")
