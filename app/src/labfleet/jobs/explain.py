@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import func, select
@@ -69,6 +70,53 @@ class Waiting:
     needs: Needs
     count: int
     reason: Reason
+
+
+@dataclass(frozen=True)
+class Place:
+    """A task in the order. `place` is None where it is not known for certain."""
+
+    place: int | None
+    task_id: uuid.UUID
+    job_id: uuid.UUID
+    owner: str
+    priority: int
+    share: float
+    needs: Needs
+
+
+def queue(session: Session, viewer: User, limit: int) -> list[Place]:
+    """The order as it stands: the first `limit` tasks that the viewer may see, in their places among all."""
+    pairs = order.waiting(session)
+    needs = {pair.lane: pair.needs for pair in pairs}
+    candidates = order.ordered(session, pairs, _depth(limit, len(pairs)))
+    certain = len(_certain(candidates))
+    names = _names_of(session, {candidate.owner_id for candidate in candidates})
+    places = (
+        Place(
+            place=nth if nth <= certain else None,
+            task_id=candidate.id,
+            job_id=candidate.job_id,
+            owner=names[candidate.owner_id],
+            priority=candidate.priority,
+            share=candidate.share,
+            needs=needs[candidate.lane],
+        )
+        for nth, candidate in enumerate(candidates, 1)
+        if viewer.is_admin or candidate.owner_id == viewer.id
+    )
+    return list(islice(places, limit))
+
+
+def _names_of(session: Session, owners: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    return {
+        row.id: row.name for row in session.execute(select(User.id, User.name).where(User.id.in_(owners)))
+    }
+
+
+def _depth(wanted: int, pairs: int) -> int:
+    """How many tasks of each owner in each lane are read for so many places."""
+    return max(min(wanted, _MAX_ROWS // max(pairs, 1)), 2)
 
 
 def reasons(session: Session, tasks: Iterable[Task], rules: OrderSection) -> dict[uuid.UUID, Reason]:
@@ -156,8 +204,8 @@ class _View:
         self._allowances = quotas.allowances(session, owners)
         pairs = [pair for pair in order.waiting(session) if _usable(self._fleet, pair.needs)]
         self._workers = {pair.lane: _usable(self._fleet, pair.needs) for pair in pairs}
-        depth = max(min(rules.explain_depth, _MAX_ROWS // max(len(pairs), 1)), 2)
-        self._queue = _certain(order.ordered(session, pairs, depth))[: rules.explain_depth]
+        candidates = order.ordered(session, pairs, _depth(rules.explain_depth, len(pairs)))
+        self._queue = _certain(candidates)[: rules.explain_depth]
         needs = {pair.lane: pair.needs for pair in pairs}
         placed = assign(deepcopy(self._fleet), self._queue, needs, len(self._queue))
         self._next = {candidate.id for candidate, _ in placed}
