@@ -76,7 +76,7 @@ class _Drawing:
         drawn = min(len(shown), len(branch.children))
         if hidden := node["total"] - drawn:
             more = " more" if drawn else ""
-            branch.add(Text(f"… {hidden}{more}: labfleet tasks JOB", style="dim"))
+            branch.add(Text(f"… {hidden}{more} tasks: labfleet tasks JOB", style="dim"))
 
 
 def placed(nodes: Sequence[Json], tasks: Iterable[Json]) -> dict[int, list[Json]]:

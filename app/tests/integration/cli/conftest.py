@@ -149,7 +149,9 @@ def settings_file(
 def server(settings_file: Path) -> Iterator[Server]:
     """The running application."""
     app = create_app()
-    logging.getLogger().handlers.clear()  # the server's log would mix with what a command prints
+    # The server's log would mix with what a command prints; werkzeug makes a handler where it finds none.
+    logging.getLogger().handlers.clear()
+    logging.getLogger("werkzeug").handlers[:] = [logging.NullHandler()]
     server = Server(app)
     server.start()
     yield server
@@ -179,9 +181,9 @@ def run(
     for name in ("LABFLEET_URL", "LABFLEET_TOKEN", "LABFLEET_CA_FILE"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(*arguments: str, stdin: str = "") -> Ended:
+    def run(*arguments: str, stdin: str | StringIO = "") -> Ended:
         monkeypatch.setattr(sys, "argv", ["labfleet", *arguments])
-        monkeypatch.setattr(sys, "stdin", StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", StringIO(stdin) if isinstance(stdin, str) else stdin)
         with pytest.raises(SystemExit) as ended:
             main()
             sys.exit(0)
