@@ -419,7 +419,11 @@ def test_a_job_is_submitted_again_with_changes(lab: Lab) -> None:
     )
     tree = lab.json("resubmit", lab.job, *places)
     assert [task["parameters"]["top"] for task in tree["tasks"]] == [5, 9, 7]
-    for wrong, told in (("x.y=1", "Extra inputs"), ("tree.sequential.7.z=1", "no '7' to change"), ("top", "no value")):
+    for wrong, told in (
+        ("x.y=1", "Extra inputs"),
+        ("tree.sequential.7.z=1", "no '7' to change"),
+        ("top", "no value"),
+    ):
         ended = lab.run("resubmit", lab.job, "--set", wrong)
         assert ended.code == 1
         assert told in ended.err, ended.err
