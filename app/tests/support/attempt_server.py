@@ -45,6 +45,7 @@ class Attempt:
     artifacts: dict[str, bytes] = field(default_factory=dict)
     artifact_queries: dict[str, dict[str, str]] = field(default_factory=dict)
     heartbeats: int = 0
+    fetches: int = 0
     finish: dict[str, Any] | None = None
     claims: int = 0
 
@@ -56,7 +57,7 @@ class Attempt:
             "protocol": {
                 "name": "test",
                 "version": "1.0.0",
-                "commit": "a" * 40,
+                "commit": hashlib.sha1(self.tar(), usedforsecurity=False).hexdigest(),
                 "command": self.command,
                 "outputs": self.outputs,
                 "needs": {"cores": 1, "packages": []},
@@ -182,6 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"size": len(attempt.log)}
 
     def _protocol(self, attempt: Attempt, body: bytes, query: dict[str, str], rest: str) -> Any:
+        attempt.fetches += 1
         return attempt.tar()
 
     def _inputs(self, attempt: Attempt, body: bytes, query: dict[str, str], rest: str) -> Any:

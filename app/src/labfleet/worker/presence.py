@@ -47,6 +47,7 @@ class Presence(threading.Thread):
         self._environment = environment
         self._drain = drain
         self._drained: dict[str, bool] = {}
+        self._deaf: set[str] = set()
         self._end = threading.Event()
         self._told = threading.Event()
 
@@ -82,9 +83,14 @@ class Presence(threading.Thread):
         for name, client in clients.items():
             try:
                 answer = client.call("PUT", f"/api/v1/workers/{self._settings.name}", report)
-                self._drained[name] = bool(answer.get("draining"))
             except (Away, Refused) as error:
-                log.warning("presence not told", front_end=name, error=str(error))
+                # Once for each absence: it is tried again every few seconds.
+                if name not in self._deaf:
+                    log.warning("presence not told", front_end=name, error=str(error))
+                self._deaf.add(name)
+            else:
+                self._drained[name] = bool(answer.get("draining"))
+                self._deaf.discard(name)
 
     def report(self) -> dict[str, Any]:
         """What is told (bytes; load of the last minute)."""

@@ -91,7 +91,8 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         attempt = front_end.add(Attempt(task=str(uuid.uuid4()), **values))
         directory = work / attempt.task
         directory.mkdir()
-        host = Host(front_end.url, None, grace, patience, (), {"os": "Test 1.0"})
+        cache = (str(work / "protocols"), 10**6)
+        host = Host(front_end.url, None, grace, patience, (), {"os": "Test 1.0"}, *cache)
         from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
         if os.getuid() == 0:
             for path in (directory, *directory.iterdir()):

@@ -19,6 +19,7 @@ def test_settings(host: Host) -> None:
             "presence_seconds": 20,
             "grace_seconds": 3,
             "patience_seconds": 60,
+            "protocol_cache_bytes": 1000000,
             "sandbox_readonly_paths": ["/opt"],
         },
         "broker": {"host": address, "port": 5673, "vhost": "other", "user": "labfleet_worker"},

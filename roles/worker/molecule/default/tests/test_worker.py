@@ -1,5 +1,8 @@
 """A worker with its defaults: hardened itself, able to start units and sandboxes as its own user."""
 
+import json
+from typing import Any
+
 import pytest
 from testinfra.host import Host
 
@@ -125,6 +128,78 @@ def test_it_can_start_units_with_a_sandbox(host: Host, uid: int) -> None:
     assert host.check_output(f"{unit} {SANDBOX} /usr/bin/cat /proc/net/route").count("\n") == 0
     seen = host.check_output(f"{unit} {SANDBOX} /usr/bin/ls /")
     assert seen.split() == ["dev", "lib", "lib64", "proc", "usr"]
+
+
+def attempts(host: Host, scenario: str) -> Any:
+    """What `shared/attempts.py` found out on the machine, as the worker's user."""
+    python = "/opt/labfleet/current/bin/python -B /opt/labfleet-try/attempts.py"
+    return json.loads(host.check_output(f"{AS_WORKER} {python} {scenario}").splitlines()[-1])
+
+
+def test_its_nursery_runs_beside_it(host: Host, uid: int, process: str) -> None:
+    systemctl = f"{AS_WORKER} env XDG_RUNTIME_DIR=/run/user/{uid} systemctl --user"
+    shown = host.check_output(f"{systemctl} show labfleet-nursery --property=ActiveState,MainPID --value")
+    state, nursery = sorted(shown.split(), reverse=True)
+    assert state == "active"
+    (word,) = host.check_output(f"ps -o args= -p {nursery}").split()[-3:-2]
+    assert word == "labfleet.worker.nursery"
+    assert "labfleet-worker.service" not in host.file(f"/proc/{nursery}/cgroup").content_string
+    assert "labfleet-worker.service" in host.file(f"/proc/{process}/cgroup").content_string
+
+
+def test_its_nursery_hears_nobody_else(host: Host, uid: int) -> None:
+    ask = (
+        "import socket; s = socket.socket(socket.AF_UNIX); "
+        f"s.connect('/run/user/{uid}/labfleet-nursery.sock'); print(s.recv(1000).decode())"
+    )
+    assert "user 0 has no business here" in host.check_output(f'python3 -c "{ask}"')
+    stranger = "setpriv --reuid nobody --regid nogroup --clear-groups --"
+    assert host.run(f'{stranger} python3 -c "{ask}"').rc == 1
+
+
+def test_an_attempt_begins_in_a_scope_of_its_own(host: Host) -> None:
+    assert attempts(host, "begins_in_a_scope_of_its_own") == {
+        "group": True,
+        "nursery": "labfleet-try.service",
+        "bounds": {
+            "MemoryMax": (512 + 256) * 1024**2,
+            "MemorySwapMax": 0,
+            "TasksMax": 82,
+            "CPUQuotaPerSecUSec": 1_000_000,
+        },
+        "no_new_privileges": "1",
+        "umask": "0077",
+        "oom_score": "500",
+        "session": True,
+        "outcome": "success",
+    }
+
+
+def test_attempts_survive_their_nursery(host: Host) -> None:
+    found = attempts(host, "survives_the_nursery")
+    assert found == {"running": True, "outcome": "success", "next": "success"}
+
+
+def test_without_a_nursery_attempts_begin_as_services(host: Host) -> None:
+    assert attempts(host, "begins_without_a_nursery") == {"group": True, "outcome": "success"}
+
+
+def test_an_attempt_is_stopped_gently_in_either_kind_of_unit(host: Host) -> None:
+    gently = ["stopped", True]
+    assert attempts(host, "is_stopped_gently") == {"True": gently, "False": gently}
+
+
+def test_a_killed_shepherd_is_a_system_failure_with_its_reason(host: Host) -> None:
+    for outcome, failure, message in attempts(host, "tells_of_a_shepherd_that_was_killed").values():
+        assert (outcome, failure) == ("failed", "system")
+        assert "signal" in message
+
+
+def test_an_attempt_is_measured_and_its_protocol_remembered(host: Host) -> None:
+    found = attempts(host, "measures_and_remembers")
+    assert 0.5 <= found["usage"]["cpu_seconds"] < 10
+    assert found["environment"] == {"os": "try"}
+    assert found["fetches"] == 0
 
 
 def test_exact_sockets(host: Host) -> None:
