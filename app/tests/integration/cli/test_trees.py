@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 Run = Callable[..., Any]
+PROTOCOLS = Path(__file__).parents[3] / "protocols"
 TREE = """\
 label: Stability
 tree:
@@ -427,3 +429,19 @@ def test_a_job_is_submitted_again_with_changes(lab: Lab) -> None:
         ended = lab.run("resubmit", lab.job, "--set", wrong)
         assert ended.code == 1
         assert told in ended.err, ended.err
+
+
+PAGE = (Path(__file__).parents[4] / "docs/scientist/jobs.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_documentation_are_valid(lab: Lab) -> None:
+    imported = lab.run("protocol", "import", str(PROTOCOLS / "differential-network"))
+    assert imported.code == 0, imported.err
+    assert EXAMPLES
+    for number, example in enumerate(EXAMPLES):
+        Path(f"example{number}.yaml").write_text(
+            re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", lab.dataset, example)
+        )
+        ended = lab.run("validate", f"example{number}.yaml")
+        assert (ended.code, ended.err) == (0, ""), example
