@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,23 +87,31 @@ def _side(name: str, quota: User | Group, has: tuple[int, int]) -> Side:
 
 def check_storage(session: Session, user: User, more_bytes: int) -> None:
     """Raise `QuotaExceeded` if the user or his group may not store so many bytes more."""
+    for who, stored, limit in _storage(session, user):
+        if stored + more_bytes > limit:
+            raise QuotaExceeded(
+                f"{who} {stored} of {limit} bytes in datasets and results; {more_bytes} more don't fit.",
+                quota="stored_bytes",
+                stored=stored,
+                limit=limit,
+            )
+
+
+def room(session: Session, user: User) -> int | None:
+    """How many bytes more the user may store; None where there is no quota."""
+    left = [max(limit - stored, 0) for _, stored, limit in _storage(session, user)]
+    return min(left, default=None)
+
+
+def _storage(session: Session, user: User) -> Iterator[tuple[str, int, int]]:
+    """Whose quota there is, what is stored and what may be; nothing is summed up without a quota."""
     if user.max_stored_bytes is not None:
-        _check_bytes("You have", stored_bytes(session, user.id), user.max_stored_bytes, more_bytes)
+        yield "You have", stored_bytes(session, user.id), user.max_stored_bytes
     group = session.get(Group, user.group_name) if user.group_name else None
     if group is not None and group.max_stored_bytes is not None:
-        members = select(User.id).where(User.group_name == group.name)
-        stored = stored_bytes(session, *session.scalars(members))
-        _check_bytes(f"The group '{group.name}' has", stored, group.max_stored_bytes, more_bytes)
-
-
-def _check_bytes(who: str, stored: int, limit: int, more: int) -> None:
-    if stored + more > limit:
-        raise QuotaExceeded(
-            f"{who} {stored} of {limit} bytes in datasets and results; {more} bytes more don't fit.",
-            quota="stored_bytes",
-            stored=stored,
-            limit=limit,
-        )
+        users = select(User.id).where(User.group_name == group.name)
+        stored = stored_bytes(session, *session.scalars(users))
+        yield f"The group '{group.name}' has", stored, group.max_stored_bytes
 
 
 def stored_bytes(session: Session, *owners: uuid.UUID) -> int:
@@ -145,6 +153,11 @@ def get_group(session: Session, name: str) -> Group:
 def list_groups(session: Session) -> list[Group]:
     """All groups, by name."""
     return list(session.scalars(select(Group).order_by(Group.name)))
+
+
+def members(session: Session, name: str) -> list[str]:
+    """The names of the group's users."""
+    return list(session.scalars(select(User.name).where(User.group_name == name).order_by(User.name)))
 
 
 def put_group(session: Session, name: str, limits: Mapping[str, int | None]) -> Group:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
 import secrets
 import uuid
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
 
 from apiflask import HTTPTokenAuth
 from flask import g, request, session
@@ -17,6 +19,9 @@ from labfleet.errors import Forbidden, Unauthorized
 from labfleet.jobs.tokens import verify_attempt, verify_worker
 from labfleet.users import service as users
 from labfleet.web.services import services
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_TOKEN = 512
 _FIELD = re.compile(r"[!-~]{1,512}")
@@ -65,6 +70,18 @@ def current_user() -> User:
     """The user of this request; only behind one of the checks of this module."""
     user: User = g.user
     return user
+
+
+def admin_only(view: Callable[P, R]) -> Callable[P, R]:
+    """Refuse whoever is no admin; below the decorators of the route."""
+
+    @functools.wraps(view)
+    def checked(*arguments: P.args, **given: P.kwargs) -> R:
+        if not current_user().is_admin:
+            raise Forbidden("Only an admin may do this.")
+        return view(*arguments, **given)
+
+    return checked
 
 
 def sign_in(name: str, password: str) -> User:

@@ -13,7 +13,7 @@ from labfleet import config
 from labfleet.config import WebserverSettings
 from labfleet.log import configure
 from labfleet.web import guard, openapi, problems
-from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, verbs
+from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
 from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import docs, frame, session, submit, workers
 from labfleet.web.pages import jobs as job_pages
@@ -25,7 +25,7 @@ DESCRIPTION = """Submit analyses, watch them, fetch their results.
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` of what to do.
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
-VIEWS = (attempts, datasets, jobs, machines, protocols, verbs)
+VIEWS = (attempts, datasets, jobs, machines, protocols, queue, verbs)
 PAGES = (dataset_pages, docs, job_pages, session, submit, workers)
 
 

@@ -77,6 +77,8 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
     for parameter in operation["parameters"]:
         _finish_parameter(parameter)
     expected = {"400", "503"}
+    if operation.pop("x-labfleet-admin", False):
+        expected |= {"403"}
     if operation.get("security"):
         expected |= {"401"}
     if "{" in path:

@@ -53,7 +53,9 @@ def test_datasets_and_results_count_against_a_user_s_bytes(
     check(sessions, user, 10**15)
     set_user(sessions, "ada", max_stored_bytes=110)
     check(sessions, user, 10)
-    with pytest.raises(QuotaExceeded, match=r"You have 100 of 110 bytes in .* 11 bytes more don't fit"):
+    with sessions() as session:
+        assert quotas.room(session, session.get_one(User, user.id)) == 10
+    with pytest.raises(QuotaExceeded, match=r"You have 100 of 110 bytes in .* 11 more don't fit"):
         check(sessions, user, 11)
     set_user(sessions, "ada", max_stored_bytes=None)
     check(sessions, user, 11)

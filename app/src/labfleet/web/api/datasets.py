@@ -8,6 +8,9 @@ from flask import Response, request
 
 from labfleet.datasets import service
 from labfleet.datasets.names import check_name
+from labfleet.datasets.store import Blob
+from labfleet.errors import TooLarge
+from labfleet.jobs import quotas
 from labfleet.web.api import schemas
 from labfleet.web.api.blueprints import user
 from labfleet.web.api.jobs import BYTES
@@ -28,11 +31,27 @@ def upload(query_data: schemas.DatasetQuery) -> tuple[schemas.Dataset, int, dict
     The body is the file. Its Content-Type becomes the dataset's; without one it is guessed from the name.
     """
     name = check_name(query_data.name)  # before the bytes travel
-    blob = receive(services().settings.web.max_upload_bytes)
+    blob = _receive()
     with services().sessions.begin() as db:
         dataset = service.add_dataset(db, current_user(), name, request.mimetype, blob)
         answer = schemas.Dataset.model_validate(dataset)
     return answer, 201, {"Location": f"/api/v1/datasets/{answer.id}"}
+
+
+def _receive() -> Blob:
+    """The body, within the limit of one file and the owner's quota; nothing is kept of what is too much."""
+    largest = services().settings.web.max_upload_bytes
+    with services().sessions() as db:
+        quotas.check_storage(db, current_user(), request.content_length or 1)
+        room = quotas.room(db, current_user())
+    if room is None or room >= largest:
+        return receive(largest)
+    try:
+        return receive(room)
+    except TooLarge:  # a body in chunks, which does not tell its size before
+        with services().sessions() as db:
+            quotas.check_storage(db, current_user(), room + 1)
+        raise
 
 
 @user.get("/datasets")

@@ -461,9 +461,13 @@ class Worker(Out):
     free_slots: int
     cores: int
     load1: float
+    memory_total: int
     memory_free: int
     disk_free: int
     version: str
+    tags: list[str]
+    stopping: bool
+    draining: bool
     last_seen: datetime
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 
 from flask import Response, g, make_response, redirect, render_template, request
@@ -11,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from labfleet.datasets import service
 from labfleet.datasets.names import check_name
 from labfleet.errors import Invalid, LabfleetError
+from labfleet.jobs import quotas
 from labfleet.web.files import send_blob
 from labfleet.web.pages.frame import pages
 from labfleet.web.pages.jobs import page_query
@@ -41,6 +43,10 @@ def upload_dataset() -> BaseResponse:
 def keep_upload(file: FileStorage) -> uuid.UUID:
     """Make a dataset of a file that came with a form (it lies in the store's `tmp` by then)."""
     name = check_name((file.filename or "").replace("\\", "/").rsplit("/", 1)[-1])
+    size = file.stream.seek(0, os.SEEK_END)
+    file.stream.seek(0)
+    with services().sessions() as db:
+        quotas.check_storage(db, g.user, size)
     blob = services().store.put(file.stream, limit=services().settings.web.max_upload_bytes)
     with services().sessions.begin() as db:
         return service.add_dataset(db, g.user, name, file.mimetype or "", blob).id
