@@ -31,10 +31,11 @@ An `attempt` is a process of its own, which nobody starts again: its task is tri
 
 @dataclass(frozen=True)
 class Point:
-    """A named point, and the kind of process that dies there."""
+    """A named point, and the kind of process that dies there; only a task of some seconds comes by some."""
 
     name: str
     process: str
+    seconds: float = 0
 
 
 POINTS = (
@@ -42,10 +43,12 @@ POINTS = (
     Point("submit_after_commit", "web"),
     Point("claim_before_commit", "web"),
     Point("claim_after_commit", "web"),
-    Point("heartbeat_after_commit", "web"),
+    Point("heartbeat_after_commit", "web", seconds=5),
     Point("artifact_before_commit", "web"),
     Point("finish_before_commit", "web"),
     Point("finish_after_commit", "web"),
+    Point("release_before_commit", "dispatcher"),
+    Point("release_after_commit", "dispatcher"),
     Point("dispatch_before_send", "dispatcher"),
     Point("dispatch_after_send", "dispatcher"),
     Point("dispatch_after_commit", "dispatcher"),

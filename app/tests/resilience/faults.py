@@ -78,7 +78,7 @@ def partition(machine: Machine, other: Machine) -> AbstractContextManager[None]:
 def slow(broker: Machine) -> Iterator[None]:
     """The broker is reached through a proxy that holds every piece back and lets little pass at once.
 
-    In the end the proxy's connections are not closed: they fall silent, as if the broker's machine had vanished.
+    In the end its connections are not closed but fall silent, as if the machine at their end had vanished.
     """
     program = Path(__file__).with_name("slow_proxy.py").read_text()
     command = f"python3 -c {shlex.quote(program)} {PROXY} {AMQP} {SLOW_SECONDS}"

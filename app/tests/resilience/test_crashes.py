@@ -58,7 +58,8 @@ class Campaign:
     def _at(self, point: Point) -> None:
         load = Load(self._user, f"{self._label} {point.name}")
         self._points.arm(point)
-        load.submit(EACH)
+        load.submit(1, point.seconds)
+        load.submit(EACH - 1)
         self._points.wait_fired(point, DRAIN_SECONDS)
         self._repaired(point.name, load)
 
