@@ -1,4 +1,4 @@
-"""Sleep until the outbox has news: LISTEN on a connection of its own."""
+"""Sleep until there is news: LISTEN on a connection of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from labfleet.jobs.outbox import CHANNEL
 
 
 class Listener:
-    """A connection that listens; `psycopg.OperationalError` when the database is away."""
+    """A connection that listens to a channel; `psycopg.OperationalError` when the database is away."""
 
-    def __init__(self, url: URL, connect_timeout: int) -> None:
+    def __init__(self, url: URL, connect_timeout: int, channel: str = CHANNEL) -> None:
         self._connection = psycopg.connect(
             host=url.host,
             port=url.port,
@@ -19,10 +19,10 @@ class Listener:
             user=url.username,
             password=url.password,
             connect_timeout=connect_timeout,
-            application_name="labfleet-dispatcher-listen",
+            application_name=f"{channel}-listen",
             autocommit=True,
         )
-        self._connection.execute(f"LISTEN {CHANNEL}")
+        self._connection.execute(f"LISTEN {channel}")
 
     def wait(self, seconds: float) -> bool:
         """Whether news came within this time; all that came is one piece of news."""
