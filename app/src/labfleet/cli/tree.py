@@ -66,17 +66,18 @@ class _Drawing:
     def fill(self, branch: Tree, node: Json) -> None:
         """Hang the node's children below its line, as far as there is room."""
         children = self._children[node["number"]]
-        shown = [child for child in children if _worth(child, len(children))]
-        for child in shown[: max(MAX_LINES - self._lines, 0)]:
+        for child in children:
+            if self._lines >= MAX_LINES:
+                break
+            if not _worth(child, len(children)):
+                continue
             self._lines += 1
             if "kind" in child:
                 self.fill(branch.add(_node_text(child)), child)
             else:
                 branch.add(_task_text(child))
-        drawn = min(len(shown), len(branch.children))
-        if hidden := node["total"] - drawn:
-            more = " more" if drawn else ""
-            branch.add(Text(f"… {hidden}{more} tasks: labfleet tasks JOB", style="dim"))
+        if hidden := node["total"] - len(branch.children):
+            branch.add(Text(f"… {hidden} not shown: labfleet tasks JOB", style="dim"))
 
 
 def placed(nodes: Sequence[Json], tasks: Iterable[Json]) -> dict[int, list[Json]]:

@@ -1,0 +1,33 @@
+"""Small texts for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from labfleet.cli.output import number_of, span_text, time_text
+from labfleet.cli.submit import find_task
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "0.2 s"), (1, "1 s"), (59.9, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (90061, "1 d 1 h")],
+)
+def test_lengths_of_time(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+def test_how_long_it_took() -> None:
+    assert span_text(None, None) == ""
+    assert span_text("2026-01-01T10:00:00+00:00", "2026-01-01T11:30:00+01:00") == "30 min"
+
+
+def test_numbers_of_things() -> None:
+    assert [number_of(number, "task") for number in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]
+
+
+def test_a_task_is_found_in_a_specification() -> None:
+    inner = {"task": "b", "protocol": "p"}
+    tree = {"sequential": [{"task": "a"}, {"parallel": [inner]}]}
+    assert find_task(tree, "b") is inner
+    assert find_task(tree, "c") is None
+    assert find_task(None, "a") is None
