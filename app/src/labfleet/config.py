@@ -95,7 +95,7 @@ class DispatcherSection(Section):
     poll_seconds: float = Field(default=2, gt=0)
     timeout_seconds: float = Field(default=20, gt=0)
     backoff_max_seconds: float = Field(default=15, gt=0)
-    # How long a worker may leave a task alone before it is placed anew; a full worker twice as long each time.
+    # How long a worker may leave a task alone before it is placed anew; a full worker ever longer.
     unclaimed_seconds: float = Field(default=30, gt=0)
     unclaimed_max_seconds: float = Field(default=60, gt=0)
 

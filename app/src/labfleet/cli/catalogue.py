@@ -189,11 +189,12 @@ def workers(client: Client, as_json: bool) -> None:
         print_json(answer)
         return
     rows = [_worker_row(worker) for worker in answer]
-    columns = ("worker", "keys", "busy", "load", "cores", "last seen")
+    columns = ("worker", "state", "keys", "tags", "busy", "load", "cores", "last seen")
     table(columns, rows, "No worker has reported yet: check labfleet-worker.service on the workers.")
 
 
 def _worker_row(worker: dict[str, Any]) -> tuple[Any, ...]:
+    state = next((state for state in ("away", "stopping", "draining") if worker[state]), "ready")
+    keys, tags, seen = " ".join(worker["keys"]), " ".join(worker["tags"]), local_time(worker["last_seen"])
     busy = f"{worker['slots'] - worker['free_slots']}/{worker['slots']}"
-    keys, seen = " ".join(worker["keys"]), local_time(worker["last_seen"])
-    return worker["name"], keys, busy, f"{worker['load1']:.2f}", worker["cores"], seen
+    return worker["name"], state, keys, tags, busy, f"{worker['load1']:.2f}", worker["cores"], seen

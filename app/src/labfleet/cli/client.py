@@ -99,6 +99,10 @@ class Client:
         """PATCH with JSON."""
         return self._json(self.request("PATCH", path, json=body))
 
+    def put(self, path: str, body: Any) -> Any:
+        """PUT JSON; it may be repeated."""
+        return self._json(self.request("PUT", path, json=body, repeat=True))
+
     def delete(self, path: str) -> None:
         """DELETE; there is no answer but that it is done."""
         self.request("DELETE", path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from labfleet.cli import jobs, verbs
+from labfleet.cli import jobs, queue, verbs
 from labfleet.cli.catalogue import datasets, protocols, workers
 from labfleet.cli.session import login
 from labfleet.cli.submit import resubmit, submit, validate
@@ -26,4 +26,5 @@ COMMANDS: list[click.Command] = [
     protocols,
     datasets,
     workers,
+    *queue.COMMANDS,
 ]

@@ -62,13 +62,17 @@ def _worker(row: RowMapping, timeout: float) -> Worker:
     )
 
 
-def drain(session: Session, name: str, *, draining: bool) -> WorkerRow:
+def described(session: Session, rules: OrderSection) -> list[tuple[WorkerRow, Worker]]:
+    """Every worker as it last reported, with what the dispatcher makes of it, by name."""
+    rows = {row.name: row for row in session.scalars(select(WorkerRow))}
+    return [(rows[one.name], one) for one in load(session, rules).workers if one.name in rows]
+
+
+def drain(session: Session, name: str, *, draining: bool) -> None:
     """Give the worker no new tasks (what runs there goes on), or again; `NotFound` if there is none."""
-    worker = _get(session, name)
-    worker.draining = draining
+    _get(session, name).draining = draining
     session.flush()
     outbox.wake(session)
-    return worker
 
 
 def remove(session: Session, name: str, rules: OrderSection) -> None:

@@ -32,10 +32,11 @@ def test_a_worker_is_drained_and_used_again(
     make_worker("w1")
     for draining in (True, False):
         with sessions.begin() as session:
-            assert fleet.drain(session, "w1", draining=draining).draining is draining
+            fleet.drain(session, "w1", draining=draining)
         assert woken()
         with sessions() as session:
-            [worker] = fleet.load(session, RULES).workers
+            [(row, worker)] = fleet.described(session, RULES)
+            assert row.draining is draining
             assert (worker.draining, worker.usable) == (draining, not draining)
     with sessions() as session, pytest.raises(NotFound, match="There is no worker 'w2'"):
         fleet.drain(session, "w2", draining=True)

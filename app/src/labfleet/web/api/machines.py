@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from labfleet.errors import Invalid
-from labfleet.jobs import presence
+from labfleet.jobs import fleet, presence
 from labfleet.jobs.presence import Presence
 from labfleet.users import service as users
 from labfleet.web import probes
-from labfleet.web.api import schemas
+from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import anyone, user, workers
 from labfleet.web.auth import current_user, sign_in
 from labfleet.web.services import services
@@ -45,8 +45,8 @@ def me() -> schemas.Me:
 def list_workers() -> schemas.Workers:
     """List the workers"""
     with services().sessions() as db:
-        rows = presence.list_workers(db)
-        return schemas.Workers(items=[schemas.Worker.model_validate(row) for row in rows])
+        known = fleet.described(db, services().settings.order)
+        return schemas.Workers(items=[views.worker(row, now) for row, now in known])
 
 
 @workers.put("/workers/<name>")

@@ -11,7 +11,7 @@ from labfleet.db import models
 from labfleet.errors import Forbidden
 from labfleet.jobs import explain, fleet, quotas
 from labfleet.users.service import get_user
-from labfleet.web.api import queue_schemas, schemas
+from labfleet.web.api import queue_schemas, schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.auth import admin_only, current_user
 from labfleet.web.services import services
@@ -223,7 +223,9 @@ def resume_worker(name: str) -> schemas.Worker:
 
 def _drain(name: str, *, draining: bool) -> schemas.Worker:
     with services().sessions.begin() as db:
-        return schemas.Worker.model_validate(fleet.drain(db, name, draining=draining))
+        fleet.drain(db, name, draining=draining)
+        workers = fleet.described(db, services().settings.order)
+        return next(views.worker(row, now) for row, now in workers if row.name == name)
 
 
 @user.delete("/workers/<name>")

@@ -453,7 +453,10 @@ class Datasets(Out):
 
 
 class Worker(Out):
-    """What a worker last said of itself; bytes for memory and disk."""
+    """What a worker last said of itself; bytes for memory and disk.
+
+    `away`: it has been silent for too long. `taken`: how many tasks were given to it or run there.
+    """
 
     name: str
     keys: list[str]
@@ -468,6 +471,8 @@ class Worker(Out):
     tags: list[str]
     stopping: bool
     draining: bool
+    away: bool
+    taken: int
     last_seen: datetime
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from labfleet.db import models
 from labfleet.jobs import transition
 from labfleet.jobs.explain import Reason
+from labfleet.jobs.placement import Worker
 from labfleet.jobs.service import Provenance, Result
 from labfleet.jobs.states import Failure, State
 from labfleet.web.api import schemas
@@ -86,6 +87,12 @@ def task(row: models.Task, reason: Reason | None = None) -> schemas.Task:
         parameters=row.parameters,
         inputs=row.inputs,
     )
+
+
+def worker(row: models.WorkerRow, now: Worker) -> schemas.Worker:
+    """A worker as it last reported, and what it is to the dispatcher now."""
+    said = {name: getattr(row, name) for name in schemas.Worker.model_fields if hasattr(row, name)}
+    return schemas.Worker(**said, away=now.away, taken=now.taken)
 
 
 def artifact(row: models.Artifact) -> schemas.Artifact:
