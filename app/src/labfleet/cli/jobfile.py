@@ -27,6 +27,7 @@ _FIELD = {
     "unknown_dataset": "inputs",
     "invalid_inputs": "inputs",
     "invalid_parameters": "parameters",
+    "webhooks_off": "webhook",
 }
 
 

@@ -85,7 +85,7 @@ def tasks(client: Client, job: str, state: str | None, page: dict[str, Any], as_
         print_json(answer)
         return
     rows = [_task_row(task) for task in answer["items"]]
-    table(("task", "state", "protocol", "worker", "took", "", "id"), rows, "No such tasks.")
+    table(("task", "state", "protocol", "worker", "took", ""), rows, "No such tasks.")
     if answer.get("next"):
         click.echo(f"More: the same with --after {answer['next']}", err=True)
 
@@ -94,7 +94,7 @@ def _task_row(task: Json) -> tuple[Any, ...]:
     took = span_text(task["started_at"], task["finished_at"])
     told = task["reason"]["message"] if task["reason"] else task["message"] or task["progress_text"]
     protocol = f"{task['protocol']} {task['version']}"
-    return task["name"], task_state(task), protocol, task["worker"], took, told, task["id"]
+    return task["name"], task_state(task), protocol, task["worker"], took, told
 
 
 @click.command()

@@ -78,7 +78,8 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], empty: str) -> 
         return
     first, *others = columns
     # The first column is what other commands take: it is never cut.
-    grid = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False, header_style="bold")
+    folded = [Column(name, overflow="fold") for name in others]
+    grid = Table(Column(first, no_wrap=True), *folded, box=None, pad_edge=False, header_style="bold")
     for row in listed:
         grid.add_row(*row)
     console().print(grid)
