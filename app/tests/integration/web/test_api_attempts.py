@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from labfleet.db.models import Attempt
 from labfleet.web.services import Services
 
 
@@ -37,6 +39,7 @@ def test_an_attempt_from_claim_to_finish(api: Any, attempt: Callable[..., Any], 
     assert claim.json["protocol"]["outputs"]["counts"]["path"] == "counts.csv"
     assert claim.json["limits"]["wall_seconds"] == 60  # what the protocol asks for
     assert claim.json["limits"]["memory_bytes"] == 128 * 1024 * 1024  # as far as it is granted
+    assert claim.json["limits"]["cpu_seconds"] == 4 * 3600
     assert worker("POST", "claim", json={"worker": "worker-1", "claim_id": "c1"}).json == claim.json
 
     files = worker("GET", "protocol")
@@ -58,8 +61,15 @@ def test_an_attempt_from_claim_to_finish(api: Any, attempt: Callable[..., Any], 
     stored = put(worker, "greeting.txt", b"hello Ada\n").json
     assert put(worker, "greeting.txt", b"hello Ada\n").json == stored
     assert put(worker, "tables/counts.csv", b"a\n1\n", "kind=table&output=counts").status_code == 200
-    finished = worker("POST", "finish", json={"outcome": "success", "exit_code": 0})
+    told = {
+        "usage": {"wall_seconds": 2.5, "cpu_seconds": 1, "memory_bytes": 2**20},
+        "environment": {"r": "4.2"},
+    }
+    finished = worker("POST", "finish", json={"outcome": "success", "exit_code": 0, **told})
     assert finished.json == {"state": "success", "attempt": 1}
+    with parts.sessions() as session:
+        row = session.get_one(Attempt, (uuid.UUID(task), 1))
+        assert (row.exit_code, row.usage, row.environment) == (0, told["usage"], told["environment"])
     assert worker("POST", "finish", json={"outcome": "success", "exit_code": 0}).json == finished.json
 
     shown = api("GET", f"jobs/{job['id']}").json
@@ -147,6 +157,9 @@ def test_refused_artifacts_leave_nothing(
         ("finish", {"outcome": "failed"}),
         ("finish", {"outcome": "success", "failure": "user"}),
         ("finish", {"outcome": "won"}),
+        ("finish", {"outcome": "success", "usage": {"wall_seconds": -1}}),
+        ("finish", {"outcome": "success", "usage": {"fuel": 1}}),
+        ("finish", {"outcome": "success", "environment": {"os": "x" * 201}}),
         ("finish", {"outcome": "success", "exit_code": 2**40}),
         ("heartbeat", {"progress": 1.5}),
         ("heartbeat", {"progress": "half"}),
