@@ -9,8 +9,14 @@ import click
 
 from labfleet.errors import LabfleetError
 
+ON_THE_SERVER = "For admins, on the server"
 # Each has a list COMMANDS, and imports what an extra brings only inside its commands.
-_ROOMS = ("labfleet.cli.user", "labfleet.cli.admin", "labfleet.cli.protocol_admin")
+_ROOMS = (
+    "labfleet.cli.user",
+    "labfleet.cli.webhook",
+    "labfleet.cli.admin",
+    "labfleet.cli.protocol_admin",
+)
 
 
 class Verbs(click.Group):
@@ -26,13 +32,30 @@ class Verbs(click.Group):
         del ctx
         return _load().get(cmd_name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs by what they are for."""
+        del ctx
+        width = max(map(len, _load()))
+        for title, verbs in _sections().items():
+            limit = formatter.width - width - 6
+            rows = [(f"{name:<{width}}", verb.get_short_help_str(limit)) for name, verb in verbs.items()]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 def _load() -> dict[str, click.Command]:
-    verbs: dict[str, click.Command] = {}
+    return {name: verb for section in _sections().values() for name, verb in section.items()}
+
+
+def _sections() -> dict[str, dict[str, click.Command]]:
+    """The verbs by section. A room may have SECTIONS; else its COMMANDS are for the server's admin."""
+    sections: dict[str, dict[str, click.Command]] = {}
     for room in filter(importlib.util.find_spec, _ROOMS):
         module = importlib.import_module(room)
-        verbs.update({command.name: command for command in module.COMMANDS})
-    return verbs
+        for title, commands in getattr(module, "SECTIONS", {ON_THE_SERVER: module.COMMANDS}).items():
+            verbs = {command.name: command for command in commands}
+            sections.setdefault(title, {}).update(verbs)
+    return sections
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -79,7 +79,7 @@ def _job_state(job: Json) -> Text:
 @json_option
 @with_client
 def tasks(client: Client, job: str, state: str | None, page: dict[str, Any], as_json: bool) -> None:
-    """List the tasks of JOB, in the order in which they are written."""
+    """List the tasks of JOB, in the order of its file."""
     answer = client.get(at("jobs", job, "tasks"), state=state, **page)
     if as_json:
         print_json(answer)
@@ -103,7 +103,7 @@ def _task_row(task: Json) -> tuple[Any, ...]:
 @json_option
 @with_client
 def show(client: Client, job: str, spec: bool, as_json: bool) -> None:
-    """Show JOB: its tasks, why they wait, whose failure it was, its results."""
+    """Show JOB: its tasks, why they wait, its results."""
     if spec:
         print_json(client.get(at("jobs", job, "spec")))
         return
@@ -219,7 +219,7 @@ def _only_task(client: Client, job: str) -> str:
 @json_option
 @with_client
 def timeline(client: Client, job: str, as_json: bool) -> None:
-    """Tell what happened to JOB and its tasks, from its beginning."""
+    """Tell what happened to JOB, from its beginning."""
     events = client.every(at("jobs", job, "events"))
     if as_json:
         print_json(list(events))
@@ -267,9 +267,10 @@ class _Names:
 @json_option
 @with_client
 def provenance(client: Client, job: str, task: str | None, as_json: bool) -> None:
-    """Show where the result of TASK (its id, or JOB with --task) came from.
+    """Show where the result of a task came from.
 
-    Protocol and commit, parameters, inputs and results by SHA-256, and each attempt with its worker.
+    The task is named by its id, or by its JOB and --task. Protocol and commit, parameters, inputs and
+    results by SHA-256, and each attempt with its worker.
     """
     found = client.get(at("tasks", find_task(client, job, task) if task else job, "provenance"))
     if as_json:
@@ -334,9 +335,10 @@ def _show_attempt(attempt: Json) -> None:
 @json_option
 @with_client
 def fetch(client: Client, job: str, output: Path | None, as_json: bool) -> None:
-    """Fetch the results of JOB, for a job of several tasks into a folder for each.
+    """Fetch the results of JOB.
 
-    Every file is checked by its SHA-256; a broken-off fetch goes on. While the job runs, it brings what is
+    For a job of several tasks they come into a folder for each. Every file is checked by its SHA-256; a
+    broken-off fetch goes on. While the job runs, it brings what is
     there already.
     """
     paths = []

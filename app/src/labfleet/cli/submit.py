@@ -63,7 +63,7 @@ def submit(  # noqa: PLR0917 - click gives one argument for each option
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Submit a job: one task that runs PROTOCOL, or the job that is written in FILE.
+    """Submit a job: a task that runs PROTOCOL, or a FILE.
 
     A FILE (YAML or JSON, '-' for standard input) has a dot or a slash in its name; write ./NAME for
     others. What is said here of the job (label, note, priority …) goes before what the file says.
@@ -142,9 +142,10 @@ def _size(plan: Mapping[str, Any]) -> str:
 @json_option
 @with_client
 def validate(client: Client, file: str, as_json: bool) -> None:
-    """Have the server check the job in FILE; nothing is submitted.
+    """Check the job in FILE; nothing is submitted.
 
-    Prints every fault as file:line: place: message, and ends with exit code 1 if there is one.
+    The server checks it as if it was submitted. Prints every fault as file:line: place: message, and
+    ends with exit code 1 if there is one.
     """
     try:
         written = read_job_file(file)

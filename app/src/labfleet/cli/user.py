@@ -15,16 +15,11 @@ from labfleet.cli.session import login
 from labfleet.cli.submit import resubmit, submit, validate
 from labfleet.cli.watch import watch
 
-COMMANDS: list[click.Command] = [
-    login,
-    submit,
-    validate,
-    resubmit,
-    watch,
-    *jobs.COMMANDS,
-    *verbs.COMMANDS,
-    protocols,
-    datasets,
-    workers,
-    *queue.COMMANDS,
-]
+SECTIONS: dict[str, list[click.Command]] = {
+    "Submit and follow": [login, validate, submit, watch, resubmit],
+    "Find and look": jobs.COMMANDS,
+    "Act on jobs and tasks": verbs.COMMANDS,
+    "What there is": [protocols, datasets, workers],
+    "Who comes next, and where": queue.COMMANDS,
+}
+COMMANDS: list[click.Command] = [command for section in SECTIONS.values() for command in section]

@@ -31,14 +31,14 @@ class Verb:
 VERBS = (
     Verb(
         "cancel",
-        "Cancel JOB…: what waits will not run, what runs is stopped, what has ended stays.\n\n"
-        "Possible while a job is queued or running.",
+        "Cancel JOB…: stop what runs, let nothing more begin.\n\n"
+        "What has ended stays. Possible while a job is queued or running.",
         "cancelling asked for",
     ),
     Verb(
         "retry",
-        "Run again what did not succeed in JOB…; results that are there stay.\n\n"
-        "Possible when a job is failed, partial, inapplicable or cancelled.",
+        "Run again what did not succeed in JOB….\n\n"
+        "Results that are there stay. Possible when a job is failed, partial, inapplicable or cancelled.",
         "retried",
     ),
     Verb(
@@ -48,8 +48,8 @@ VERBS = (
     ),
     Verb(
         "reset",
-        "Put JOB… back to its beginning and hold it there until 'labfleet resume'.\n\n"
-        "Possible when a job has ended.",
+        "Put JOB… back to its beginning, and hold it there.\n\n"
+        "'labfleet resume' lets it run. Possible when a job has ended.",
         "reset and held",
     ),
     Verb(
@@ -65,7 +65,7 @@ VERBS = (
     ),
     Verb(
         "delete",
-        "Delete JOB… with its tasks, logs and results, for good.\n\nPossible when a job has ended.",
+        "Delete JOB… with its logs and results, for good.\n\nPossible when a job has ended.",
         "deleted",
         of_tasks=False,
     ),
@@ -222,9 +222,10 @@ def _tell_refused(done: dict[str, Any]) -> None:
 @json_option
 @with_client
 def change(client: Client, job: str, about: dict[str, Any], as_json: bool) -> None:
-    """Change label, labels, note or priority of JOB, in any state.
+    """Change label, labels, note or priority of JOB.
 
-    A new priority counts for what still waits. --labels replaces all of them; --labels '' takes them away.
+    Possible in any state. A new priority counts for what still waits. --labels replaces all of them;
+    --labels '' takes them away.
     """
     if not about:
         raise click.UsageError("Say what to change: --label, --labels, --note or --priority.")

@@ -196,7 +196,9 @@ def follow(client: Client, job: str, out: Console, patience: float = PATIENCE_SE
 @json_option
 @with_client
 def watch(client: Client, job: str, patience: float, as_json: bool) -> None:
-    """Follow JOB until it is finished: states, progress, and the log of a single task.
+    """Follow JOB to its end: states, progress, log.
+
+    In a job of several tasks it tells how many stand where, what runs, and what failed.
 
     Exit codes: 0 success, 3 failed, 4 partial, 5 inapplicable, 6 cancelled, 7 failed by a fault of
     Labfleet itself, 1 any other error. Ctrl-C stops the watching, not the job.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click import Context
+from click.testing import CliRunner
 
+from labfleet.cli import ON_THE_SERVER, cli
 from labfleet.cli.output import number_of, span_text, time_text
 from labfleet.cli.submit import find_task
 
@@ -31,3 +34,14 @@ def test_a_task_is_found_in_a_specification() -> None:
     assert find_task(tree, "b") is inner
     assert find_task(tree, "c") is None
     assert find_task(None, "a") is None
+
+
+def test_the_help_has_every_verb_in_a_section() -> None:
+    shown = CliRunner().invoke(cli, ["--help"]).output
+    sections = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert sections[1:3] == ["Submit and follow:", "Find and look:"]
+    assert sections[-1] == f"{ON_THE_SERVER}:"
+    verbs = {
+        line.split()[0] for line in shown.splitlines() if line.startswith("  ") and not line[2].isspace()
+    }
+    assert set(cli.list_commands(Context(cli))) <= verbs
