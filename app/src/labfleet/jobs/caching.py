@@ -47,7 +47,12 @@ def reuse(session: Session, job: Job, which: ColumnElement[bool]) -> int:
         {"tasks": ids, "donors": [donor for _, donor in pairs]},
     )
     ended = transition.apply_many(
-        session, job, State.QUEUED, Event.REUSED, Task.id.in_(ids), {Task.progress: 1.0, Task.worker: None}
+        session,
+        job,
+        State.QUEUED,
+        Event.REUSED,
+        transition.among(ids),
+        {Task.progress: 1.0, Task.worker: None},
     )
     _copy_results(session, ended)
     return len(ended)
@@ -94,7 +99,7 @@ def _copy_results(session: Session, ids: list[uuid.UUID]) -> None:
             func.jsonb_build_object("reused_from", donor.id),
         )
         .join(donor, donor.id == Task.reused_from)
-        .where(Task.id.in_(ids))
+        .where(transition.among(ids))
     )
     columns = ["task_id", "number", "worker", "claim_id", "ended_at", "outcome", "message", "environment"]
     session.execute(insert(Attempt).from_select(columns, attempts))
@@ -111,7 +116,7 @@ def _copy_results(session: Session, ids: list[uuid.UUID]) -> None:
         )
         .join(donor, donor.id == Task.reused_from)
         .join(Artifact, and_(Artifact.task_id == donor.id, Artifact.attempt == donor.attempt))
-        .where(Task.id.in_(ids))
+        .where(transition.among(ids))
     )
     columns = ["task_id", "attempt", "name", "output", "kind", "media_type", "sha256", "size"]
     session.execute(insert(Artifact).from_select(columns, results))

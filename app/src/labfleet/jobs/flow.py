@@ -146,7 +146,7 @@ def _ready(session: Session, job: Job, which: ColumnElement[bool]) -> int:
         {Task.message: SKIPPED_INPUT},
         reason="input",
     )
-    begin_now = and_(which, Task.job_id == job.id, Task.state == State.QUEUED)
+    begin_now = and_(which, Task.job_id == job.id, Task.state == State.QUEUED, ~Task.ready)
     session.execute(
         update(Task).where(begin_now).values(ready=True), execution_options={"synchronize_session": False}
     )

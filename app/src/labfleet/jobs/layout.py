@@ -51,6 +51,11 @@ class Leaf:
     points: list[Json] | None = None
 
     @property
+    def is_first(self) -> bool:
+        """Whether nothing comes before it."""
+        return all(kind != "sequential" or position == 0 for kind, position in self.place)
+
+    @property
     def sources(self) -> list[str]:
         """Names of the earlier tasks from which it takes inputs."""
         given = [self.inputs, *(point.get("i", {}) for point in self.points or [])]
