@@ -20,6 +20,17 @@ def test_settings(host: Host) -> None:
     }
     assert told["database"] == {"host": "localhost", "port": 5433, "name": "labfleet", "user": "labfleet_web"}
     assert told["dispatcher"]["runner_url"] == "https://192.0.2.1:9443"
+    assert told["dispatcher"]["unclaimed_seconds"] == 20
+    assert told["dispatcher"]["unclaimed_max_seconds"] == 40
+    assert told["order"] == {
+        "presence_timeout_seconds": 45,
+        "ahead_per_worker": 1,
+        "max_load_per_core": 2.5,
+        "short_seconds": 20,
+        "short_tasks_pass_load": False,
+        "release_batch": 10,
+        "explain_depth": 20,
+    }
     assert told["leases"] == {"lease_seconds": 30, "heartbeat_seconds": 3}
     assert told["limits"] == {"cpu_seconds": 600, "output_bytes": 131072}
     assert told["log"] == {"level": "debug"}
