@@ -233,10 +233,9 @@ def test_other_sweeps(lab: Lab, sweep: Any, expected: list[tuple[int, str]]) -> 
 
 
 def test_a_large_sweep_is_submitted_in_one_piece(lab: Lab) -> None:
-    values = list(range(1000))
-    job = lab.submit(
-        leaf("fit", sweep={"grid": {"parameters.times": values, "parameters.text": list("abcdefghij")}})
-    )
+    # More than a statement may have parameters.
+    grid = {"parameters.times": list(range(7000)), "parameters.text": list("abcdefghij")}
+    job = lab.submit(leaf("fit", sweep={"grid": grid}))
     assert lab.job(job).tasks_total == 70_000
     lab.do("cancel", job)
     assert lab.job(job).state == "cancelled"
