@@ -149,12 +149,23 @@ def _parsed(content: bytes, name: str) -> Document:
 
 def _json_or_yaml(content: bytes, name: str) -> Document:
     """YAML reads nearly all JSON, but not its numbers (1e-05): where it is JSON, it gives only the lines."""
-    # JSON has tabs between its values at most, where YAML wants none.
-    document = read_yaml(content.replace(b"\t", b" "), name)
+    value = _json(content)
     try:
-        return Document(json.loads(content), document.lines)
-    except ValueError:
-        return document
+        # JSON has tabs between its values at most, where YAML wants none.
+        document = read_yaml(content.replace(b"\t", b" "), name)
+    except InvalidProtocol as error:
+        # JSON may write a rare letter as two halves, which is no text for YAML.
+        if value is not None and error.problems[0].code == "bad_value":
+            return Document(value, {})
+        raise
+    return document if value is None else Document(value, document.lines)
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _step(value: Any, words: list[str]) -> tuple[str | int, int] | None:

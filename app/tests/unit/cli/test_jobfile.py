@@ -85,9 +85,16 @@ def test_json_keeps_its_numbers_and_gets_lines(tmp_path: Path) -> None:
     assert file.document.line(("parameters", "large")) == 5
 
 
+def test_json_may_have_letters_in_two_halves(tmp_path: Path) -> None:
+    value = {"protocol": "p", "label": "\U0001f9ec"}
+    assert written(tmp_path, json.dumps(value)).spec == value
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ('{"a": ' * 20_000, "levels"),
+        ('{"a": "\\ud83e"', "job.yaml:1: "),
         ("a: 1\na: 2\n", "job.yaml:2: The key 'a' stands here twice."),
         ("a: &x 1\nb: *x\n", "job.yaml:2: YAML aliases"),
         ("a: 2026-01-01\n", "job.yaml:1: a: a date is no plain text"),
