@@ -91,6 +91,14 @@ def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str) -
 
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
 def _prepare(**_: Any) -> None:
+    try:
+        _get_ready()
+    except Exception as error:
+        # Celery would log it, take tasks all the same, and lose each of them.
+        raise SystemExit(f"The worker can't start: {error!r}") from error
+
+
+def _get_ready() -> None:
     settings = worker_settings()
     log.configure(settings.log.level)  # Celery's turn for it comes later
     slots = Slots(settings.worker.slots, units.running)
