@@ -47,10 +47,11 @@ class Campaign:
 
     def run(self) -> None:
         """Do every fault, then wait for the last task."""
-        for point in POINTS:
-            self._at(point)
         for process in KILLS:
             self._kill(process)
+        # Those of attempts come last: no start of the worker's service afterwards tidies up behind them.
+        for point in POINTS:
+            self._at(point)
         ledger.settle(self._database, self._label, DRAIN_SECONDS)
         for done in self.rounds.values():
             done.booked = ledger.entries(self._database, done.load.label)
