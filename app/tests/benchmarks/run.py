@@ -17,12 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from acceptance.lab import REPOSITORY, Lab, inventory_path, load
 from rich.console import Console
 
-from benchmarks import deploying, noop, scheduling
+from benchmarks import backlog, deploying, noop, scheduling, throughput
 from benchmarks.figures import Figure, keep, show
 
 ROWS: dict[str, Callable[[Lab], Iterator[Figure]]] = {
     "23": scheduling.figures,
+    "24": throughput.publishing,
+    "25": throughput.running,
     "26": noop.figures,
+    "27": backlog.figures,
     "28": deploying.first,
     "29": deploying.second,
 }
