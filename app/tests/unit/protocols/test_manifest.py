@@ -43,6 +43,7 @@ def test_it_survives_the_database(manifest: str) -> None:
         ('version: "1.0.0"', 'version: "-x"', "invalid_field", 3, "version"),
         ("key: python", "key: '*.python'", "invalid_field", 5, "key"),
         ("key: python", "key: python.", "invalid_field", 5, "key"),
+        ("key: python", "key: worker.node1", "invalid_field", 5, "key"),
         ("[python3, main.py]", "python3 main.py", "invalid_field", 6, "command"),
         ("[python3, main.py]", "[]", "invalid_field", 6, "command"),
         ("[python3, main.py]", "[python3, 1]", "invalid_field", 6, "command.1"),
@@ -143,4 +144,10 @@ def test_the_interface_is_plain_json(manifest: str) -> None:
         "table": {"title": "T", "description": "", "formats": ["csv"], "optional": False}
     }
     assert found["outputs"]["result"]["kind"] == "table"
-    assert found["needs"] == {"cores": 1, "memory_bytes": 536870912, "wall_seconds": 600, "packages": []}
+    assert found["needs"] == {
+        "cores": 1,
+        "memory_bytes": 536870912,
+        "wall_seconds": 600,
+        "packages": [],
+        "tags": [],
+    }

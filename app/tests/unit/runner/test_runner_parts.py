@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from labfleet.config import RunnerSection
+from labfleet.config import PublisherSection, RunnerSection
 from labfleet.names import is_key, is_worker
 from labfleet.runner.lean import dumps, loads
 from labfleet.runner.limits import DEFAULTS, section
@@ -95,6 +96,13 @@ def test_keys(key: str, good: bool) -> None:
 )
 def test_names_of_workers(name: str, good: bool) -> None:
     assert is_worker(name) is good
+
+
+def test_a_configuration_has_no_other_names() -> None:
+    assert PublisherSection(keys=["r.big"], workers=["Node-1.lab"]).workers == ["Node-1.lab"]
+    for wrong in ({"keys": ["worker.w1"]}, {"keys": ["R"]}, {"workers": ["a b"]}, {"workers": ["w.#"]}):
+        with pytest.raises(ValidationError):
+            PublisherSection.model_validate(wrong)
 
 
 def test_a_task_is_written_in_celerys_words() -> None:
