@@ -99,6 +99,25 @@ class TestPages:
         signed_in.screenshot(PICTURES / "running.png")
         wait_for(lambda: "success" in signed_in.text.lower(), 60, "the page to say the end without a reload")
 
+    def test_a_tree_is_shown_and_leads_to_its_tasks(self, signed_in: Browser, lab: Lab, user: Api) -> None:
+        sweep = {"grid": {"parameters.number": list(range(6))}}
+        leaves = [
+            {"task": "first", "protocol": "acceptance-noop"},
+            {"task": "many", "protocol": "acceptance-noop", "sweep": sweep},
+            {"task": "never", "protocol": "acceptance-noop", "needs": {"tags": ["no-such-tag"]}},
+        ]
+        body = {"tree": {"sequential": leaves}, "label": "a tree"}
+        tree = user.http.post("/api/v1/jobs", json=body).json()
+        signed_in.open(f"{lab.url}/jobs/{tree['id']}")
+        wait_for(lambda: "7 success" in signed_in.text, 120, "the page to count what has ended")
+        assert "no-such-tag" in signed_in.text  # why the last one waits
+        signed_in.screenshot(PICTURES / "tree.png")
+        signed_in.click(f"a[href*='{tree['tasks'][3]['id']}']")
+        wait_for(lambda: "many[2]" in signed_in.text, 60, "the task's page")
+        signed_in.screenshot(PICTURES / "task.png")
+        user.cancel(tree)
+        assert signed_in.complaints() == []
+
     @pytest.mark.parametrize("page", ["", "workers", "protocols", "datasets"])
     def test_pages_have_no_console_error(self, signed_in: Browser, lab: Lab, page: str) -> None:
         signed_in.open(f"{lab.url}/{page}")
