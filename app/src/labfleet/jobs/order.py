@@ -144,7 +144,7 @@ def ordered(session: Session, pairs: Sequence[Pair], depth: int) -> list[Candida
         "owners": [pair.owner_id for pair in pairs],
         "depth": depth,
     }
-    return [Candidate(**row) for row in session.execute(_ORDER, values).mappings()]
+    return [Candidate(**row) for row in session.execute(STATEMENT, values).mappings()]
 
 
 def _pair(row: RowMapping) -> Pair:
@@ -152,6 +152,6 @@ def _pair(row: RowMapping) -> Pair:
     return Pair(row["lane"], row["owner_id"], needs)
 
 
-_ORDER: TextClause = text(ORDER).bindparams(
+STATEMENT: TextClause = text(ORDER).bindparams(
     bindparam("lanes", type_=ARRAY(Text)), bindparam("owners", type_=ARRAY(UUID))
 )
