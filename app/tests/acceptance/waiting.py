@@ -10,7 +10,11 @@ T = TypeVar("T")
 
 
 def wait_for(
-    probe: Callable[[], T | None], seconds: float, what: str, instead: Callable[[], object] | None = None
+    probe: Callable[[], T | None],
+    seconds: float,
+    what: str,
+    instead: Callable[[], object] | None = None,
+    pause: float = 0.1,
 ) -> T:
     """The first truthy answer of `probe`; AssertionError after `seconds` that tells what is `instead`."""
     limit = time.monotonic() + seconds
@@ -20,4 +24,4 @@ def wait_for(
             return found
         if time.monotonic() > limit:
             raise AssertionError(f"{what}: not within {seconds} s; {instead() if instead else found!r}")
-        time.sleep(0.1)
+        time.sleep(pause)

@@ -43,7 +43,7 @@ POINTS = (
     Point("submit_after_commit", "web"),
     Point("claim_before_commit", "web"),
     Point("claim_after_commit", "web"),
-    Point("heartbeat_after_commit", "web", seconds=5),
+    Point("heartbeat_after_commit", "web", seconds=3),
     Point("artifact_before_commit", "web"),
     Point("finish_before_commit", "web"),
     Point("finish_after_commit", "web"),

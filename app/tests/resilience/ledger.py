@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from acceptance.lab import Machine
 from acceptance.waiting import wait_for
 
 FINAL = "('success','failed','partial','inapplicable','cancelled')"
+PAUSE_SECONDS = 0.5
+"""Between two looks: looking must not keep the machines busy."""
 ENTRIES = f"""
 SELECT t.id, t.state, t.failure, t.message, t.attempt, t.worker,
        extract(epoch FROM t.created_at)::float AS created,
@@ -45,10 +47,8 @@ class Entry:
 def query(database: Machine, statement: str) -> list[dict[str, Any]]:
     """The rows of a SELECT, by the database's own superuser on its own machine."""
     text = f"SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM ({statement}) r"
-    command = database.ssh("runuser", "-u", "postgres", "--", "psql", "-XAtqd", "labfleet")
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0 and done.stdout, f"{statement}\n{done.stdout}\n{done.stderr}"
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    told = database.run(f"runuser -u postgres -- psql -XAtqd labfleet -c {shlex.quote(text)}")
+    rows: list[dict[str, Any]] = json.loads(told)
     return rows
 
 
@@ -80,6 +80,7 @@ def settle(database: Machine, label: str, seconds: float) -> list[Entry]:
         seconds,
         f"the tasks of {label} to be final",
         lambda: [entry for entry in entries(database, label) if entry.finished is None],
+        PAUSE_SECONDS,
     )
     return entries(database, label)
 
@@ -91,6 +92,7 @@ def wait_few(database: Machine, label: str, few: int, seconds: float) -> None:
         seconds,
         f"all but {few} tasks of {label} to be final",
         lambda: open_tasks(database, label),
+        PAUSE_SECONDS,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SOONER = 15
+SOONER = 20
 """By so many seconds the test lab's lease and its patience with unclaimed messages are below the defaults
 (inventory/group_vars/labfleet/resilience.yml)."""
 

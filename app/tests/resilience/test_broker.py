@@ -27,8 +27,8 @@ ALL = tuple((kind, seconds) for kind in OUTAGES for seconds in (10, 30, 600))
 CASES = ALL if os.environ.get("LABFLEET_RESILIENCE") == "full" else USUAL
 """`LABFLEET_RESILIENCE=full` asks for every outage, also those of ten minutes."""
 
-CONSUMER_TIMEOUT = 8
-LONGER = 20
+CONSUMER_TIMEOUT = 4
+LONGER = 10
 ALLOWED = (
     "application:set_env(rabbit, consumer_timeout, %d), "
     "application:set_env(rabbit, channel_tick_interval, %d)."
@@ -76,7 +76,7 @@ def queued_or_none(broker: Machine) -> dict[str, int]:
 
 
 def test_longer_than_the_consumer_timeout(load: Load, broker: Machine, database: Machine) -> None:
-    """The broker takes back what is not acknowledged in 8 s; a task of 20 s must not be among it."""
+    """The broker takes back what is not acknowledged in 4 s; a task of 10 s must not be among it."""
     before = complaints(broker)
     allow(broker, CONSUMER_TIMEOUT, 1)
     try:

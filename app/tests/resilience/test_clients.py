@@ -22,7 +22,7 @@ TIMES = 100
 @pytest.fixture
 def busy(load: Load) -> Iterator[None]:
     """Every slot has something to do for a while."""
-    load.submit(4, seconds=8)
+    load.submit(2, seconds=6)
     yield
 
 

@@ -20,7 +20,7 @@ KILLS = ("web", "dispatcher", "publisher", "worker")
 """Whose whole unit is killed at any moment."""
 FAULTS = (*(point.name for point in POINTS), *(f"kill {process}" for process in KILLS))
 EACH = -(-TASKS // len(FAULTS))
-FEW = 6
+FEW = 15
 """The next fault begins when so few tasks are open: those that wait for a lease need not be waited for."""
 DRAIN_SECONDS = 90
 
