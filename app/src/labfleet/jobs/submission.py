@@ -150,7 +150,7 @@ def _insert_tasks(session: Session, job: Mapping[str, Any], leaf: Leaf) -> None:
         "is_sweep": leaf.points is not None,
         "node": leaf.node,
         "position": leaf.position,
-        "ready": leaf.node is None,
+        "ready": leaf.is_first,
         "optional": leaf.spec.optional,
         "sources": leaf.sources,
         "lane": leaf.needs.lane,

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, literal, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Uuid, any_, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import Delivery, EventRow, Job, Task
@@ -106,7 +106,7 @@ def apply_many(  # noqa: PLR0917  (as `apply`, with what many tasks need more)
     found = [row.id for row in rows]
     ended = {Task.finished_at: func.clock_timestamp(), Task.lease_until: None} if after.final else {}
     changed = {Task.state: after.value, Task.skipped: event is Event.SKIPPED, **ended, **(values or {})}
-    statement = update(Task).where(Task.id.in_(found)).values(changed)
+    statement = update(Task).where(among(found)).values(changed)
     session.execute(statement, execution_options={"synchronize_session": False})
     session.expire_all()
     note(session, found, event, before, **detail)
@@ -153,7 +153,7 @@ def note(
         Task.state,
         literal(detail, JSONB),
     ]
-    rows = select(*columns).where(Task.id.in_(task_ids))
+    rows = select(*columns).where(among(task_ids))
     session.execute(insert(EventRow).from_select(_EVENT_COLUMNS, rows))
 
 
@@ -173,6 +173,11 @@ def note_submitted(session: Session, job_id: uuid.UUID) -> None:
             names, select(*columns).where(Task.job_id == job_id).order_by(Task.sequence)
         )
     )
+
+
+def among(task_ids: Sequence[uuid.UUID]) -> ColumnElement[bool]:
+    """SQL: whether the task is one of these, however many (as single parameters they would be too many)."""
+    return Task.id == any_(literal(list(task_ids), ARRAY(Uuid)))
 
 
 _EVENT_COLUMNS = ["job_id", "task_id", "attempt", "event", "from_state", "to_state", "detail"]
