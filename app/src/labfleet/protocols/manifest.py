@@ -117,7 +117,7 @@ class Output(Strict):
 
 
 class Needs(Strict):
-    """What one run needs; the server's limits are the most it gets. `tags`: words that its worker must have."""
+    """What one run needs, up to the server's limits. `tags`: words that its worker must have."""
 
     cores: Annotated[int, Field(ge=1, le=1024)] = 1
     memory: Annotated[str, AfterValidator(_size)] = "512M"
