@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,7 +46,7 @@ class Refused(Exception):
     """What was asked for can't be done; the message says why."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Child:
     """A shepherd: its process, its control group, and whoever waits for its end."""
 
@@ -62,20 +63,16 @@ class Nursery:
     def __init__(self, listener: socket.socket, attempts: Path) -> None:
         self._listener = listener
         self._attempts = attempts
-        self._children: dict[int, Child] = {}
+        self._children: list[Child] = []
         self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def serve(self) -> None:
         """Until the end."""
         while True:
+            # Each knows what to do by itself: what one does may close, and open anew, the number of another.
             for key, _ in self._selector.select():
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif key.fd in self._children:
-                    self._bury(self._children.pop(key.fd))
-                else:
-                    self._lose(key.data)  # whoever asked has gone
+                key.data()
 
     def _accept(self) -> None:
         asker, _ = self._listener.accept()
@@ -84,13 +81,14 @@ class Nursery:
             require_same_user(asker)
             child = self._bear(asker)
             asker.sendall(b'{"started": true}\n')
-        except (Refused, OSError, ValueError, KeyError, BusError) as error:
+        except (Refused, OSError, ValueError, TypeError, KeyError, BusError) as error:
             log.warning("no child: %s", error)
             _say(asker, {"error": str(error)})
             asker.close()
             return
         child.asker = asker
-        self._selector.register(asker, selectors.EVENT_READ, child)
+        # It says no more: that it can be read means that it has gone.
+        self._selector.register(asker, selectors.EVENT_READ, partial(self._lose, child))
 
     def _bear(self, asker: socket.socket) -> Child:
         """Fork; when this returns, the child is in its scope and works."""
@@ -113,14 +111,14 @@ class Nursery:
     def _place(self, spec: Spec, pid: int, goes: int) -> Child:
         try:
             units.start_scope(spec, pid)
-        except BusError:
+        except BaseException:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
         name = units.unit_name(spec.task, spec.number)
         child = Child(name, pid, os.pidfd_open(pid), group_of(pid), None)
-        self._children[child.descriptor] = child
-        self._selector.register(child.descriptor, selectors.EVENT_READ)
+        self._children.append(child)
+        self._selector.register(child.descriptor, selectors.EVENT_READ, partial(self._bury, child))
         os.write(goes, GO)
         return child
 
@@ -150,13 +148,14 @@ class Nursery:
         self._selector.close()
         self._listener.close()
         asker.close()
-        for child in self._children.values():
+        for child in self._children:
             os.close(child.descriptor)
             if child.asker:
                 child.asker.close()
 
     def _bury(self, child: Child) -> None:
         """Tell how a child ended."""
+        self._children.remove(child)
         _, status = os.waitpid(child.pid, 0)
         word = ending(os.waitstatus_to_exitcode(status), killed_for_memory=out_of_memory(child.group))
         self._selector.unregister(child.descriptor)
@@ -165,8 +164,7 @@ class Nursery:
             _say(child.asker, {"result": word})
             self._lose(child)
         if child.group is None:
-            # With old control groups systemd does not see that a scope is empty.
-            units.stop(child.unit)
+            _stop(child.unit)
 
     def _lose(self, child: Child) -> None:
         """Nobody waits for this child any more."""
@@ -174,6 +172,14 @@ class Nursery:
             self._selector.unregister(child.asker)
             child.asker.close()
             child.asker = None
+
+
+def _stop(unit: str) -> None:
+    """With old control groups systemd does not see that a scope is empty."""
+    try:
+        units.stop(unit)
+    except BusError as error:
+        log.warning("%s: %s", unit, error)
 
 
 def ending(code: int, *, killed_for_memory: bool) -> str:

@@ -27,6 +27,7 @@ from labfleet.worker.starter import ATTEMPTS, Order, Starter
 
 NAME = "labfleet-try"
 TOKEN = "la_try"
+LONGEST_SECONDS = 240
 BOUNDS = ("MemoryMax", "MemorySwapMax", "TasksMax", "CPUQuotaPerSecUSec")
 WAITS = """
 import os, signal, sys, time
@@ -209,4 +210,5 @@ def measures_and_remembers() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    signal.alarm(LONGEST_SECONDS)
     print(json.dumps(globals()[sys.argv[1]]()))
