@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import case, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from labfleet import crash
 from labfleet.config import DispatcherSection
 from labfleet.db.models import OutboxRow, Task
 from labfleet.dispatch.runner_client import Message, Runner, RunnerUnavailable, Status, Target
@@ -99,12 +100,14 @@ def pick(session: Session, limit: int) -> list[Due]:
 
 
 def _dispatch(session: Session, courier: Courier, verb: str, batch: Sequence[Due]) -> None:
+    crash.point("dispatch_before_send")
     try:
         statuses = courier.runner.send(verb, [due.message(courier.keys) for due in batch])
     except RunnerUnavailable as error:
         _log.warning("batch not sent", verb=verb, messages=len(batch), error=error.detail)
         _postpone(session, batch, error.detail, courier.section)
         return
+    crash.point("dispatch_after_send")
     settle(session, batch, statuses, courier.section)
     _log.info("batch sent", verb=verb, messages=len(batch))
 

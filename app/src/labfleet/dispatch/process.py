@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import URL, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet import systemd
+from labfleet import crash, systemd
 from labfleet.config import (
     OrderSection,
     WebserverSettings,
@@ -56,11 +56,19 @@ class Dispatcher(Loop):
 
     def _release(self) -> int:
         with self._sessions() as session, session.begin():
-            return release(session, self._rules)
+            placed = release(session, self._rules)
+            if placed:
+                crash.point("release_before_commit")
+        if placed:
+            crash.point("release_after_commit")
+        return placed
 
     def _batch(self) -> int:
         with self._sessions() as session, session.begin():
-            return dispatch_batch(session, self._courier)
+            sent = dispatch_batch(session, self._courier)
+        if sent:
+            crash.point("dispatch_after_commit")
+        return sent
 
     def next_due(self) -> float:
         """When the next row of the outbox is due."""

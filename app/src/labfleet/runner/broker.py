@@ -12,6 +12,7 @@ from typing import Any
 from amqp import Channel, Connection
 from amqp.exceptions import AMQPError
 
+from labfleet import crash
 from labfleet.config import PublisherSection
 from labfleet.runner import topology
 from labfleet.runner.messages import Outgoing
@@ -63,8 +64,11 @@ class Broker:
         """A status for each message, in order. Raises `ERRORS` when the connection is lost;
         what was not confirmed within the time limit is `failed` and makes the connection `unsure`."""
         self._statuses = {}
+        crash.point("publish_before_send")
         tags = [self._send(message) for message in batch]
+        crash.point("publish_before_confirm")
         self._drain()
+        crash.point("publish_after_confirm")
         lost, self._waiting = set(self._waiting), {}
         self.unsure = bool(lost)
         return [FAILED if tag in lost else self._statuses[tag] for tag in tags]

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from labfleet import crash
 from labfleet.worker import sandbox, verdict
 from labfleet.worker.capture import Capture
 from labfleet.worker.client import Away, Client, Refused
@@ -54,6 +55,7 @@ class Shepherd:
 
     def run(self) -> None:
         """All of it. Returns when the server has taken the ending, or the attempt counts no more."""
+        crash.point("attempt_before_heartbeat")
         self._heartbeat.start()
         try:
             self._finish(self._verdict())
@@ -128,7 +130,9 @@ class Shepherd:
         for artifact in artifacts:
             if self.stop.is_set():
                 return False
+            crash.point("attempt_before_upload")
             upload(self._client, self._patience, self._spec.base, artifact)
+            crash.point("attempt_after_upload")
         return True
 
     def _finish(self, result: Verdict) -> None:
@@ -137,7 +141,9 @@ class Shepherd:
             return
         result |= {"usage": self._usage, "environment": self._spec.host.environment}
         log.info("finishing: %s", result)
+        crash.point("attempt_before_finish")
         self._patience.call(lambda: self._client.call("POST", f"{self._spec.base}/finish", result))
+        crash.point("attempt_after_finish")
 
 
 def shepherd(spec: Spec, directory: Path) -> int:

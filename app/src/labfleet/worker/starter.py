@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from labfleet import crash
 from labfleet.config import FrontEndSection, WorkerSettings
 from labfleet.log import get_logger
 from labfleet.worker import units
@@ -105,14 +106,19 @@ class Starter:
         if result is None:
             log.info("left running", unit=order.unit)
             return
+        crash.point("worker_after_end")
         self._conclude(order, client, directory, result)
 
     def _start(self, order: Order, client: Client, front_end: FrontEndSection, directory: Path) -> Wait:
+        crash.point("worker_before_claim")
         claim = self._claim(order, client)
+        crash.point("worker_after_claim")
         directory.mkdir(mode=0o700)
         spec = from_claim(order.task, order.number, claim, self._host(order.front_end, front_end))
         spec.save(directory, order.token)
-        return self._nursery.start(spec, directory)
+        wait = self._nursery.start(spec, directory)
+        crash.point("worker_after_start")
+        return wait
 
     def _claim(self, order: Order, client: Client) -> dict[str, Any]:
         name = self._settings.worker.name

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from flask import Response, request
 from sqlalchemy.orm import Session
 
+from labfleet import crash
 from labfleet.datasets.names import check_name
 from labfleet.datasets.service import media_type_for
 from labfleet.db.models import Task
@@ -49,7 +50,10 @@ def claim(task: uuid.UUID, number: int, json_data: schemas.ClaimIn) -> schemas.C
         row = service.claim(
             db, task, number, json_data.worker, json_data.claim_id, lease_seconds=leases.lease_seconds
         )
-        return _claim(db, row)
+        answer = _claim(db, row)
+        crash.point("claim_before_commit")
+    crash.point("claim_after_commit")
+    return answer
 
 
 def _claim(db: Session, task: Task) -> schemas.Claim:
@@ -102,6 +106,7 @@ def heartbeat(task: uuid.UUID, number: int, json_data: schemas.HeartbeatIn) -> s
     seconds = services().settings.leases.lease_seconds
     with services().sessions.begin() as db:
         cancel = service.heartbeat(db, task, number, lease_seconds=seconds, **json_data.model_dump())
+    crash.point("heartbeat_after_commit")
     return schemas.Heartbeat(lease_seconds=seconds, cancel=cancel)
 
 
@@ -163,7 +168,9 @@ def upload_artifact(
         output=query_data.output,
     )
     with services().sessions.begin() as db:
-        return views.artifact(service.record_artifact(db, task, number, new))
+        artifact = views.artifact(service.record_artifact(db, task, number, new))
+        crash.point("artifact_before_commit")
+    return artifact
 
 
 def _artifact_name(name: str) -> str:
@@ -188,4 +195,7 @@ def finish(task: uuid.UUID, number: int, json_data: schemas.FinishIn) -> schemas
     retry = services().settings.leases.retry_seconds
     with services().sessions.begin() as db:
         row = finish_attempt(db, task, number, ending, retry_seconds=retry)
-        return schemas.Finished(state=State(row.state), attempt=row.attempt)
+        answer = schemas.Finished(state=State(row.state), attempt=row.attempt)
+        crash.point("finish_before_commit")
+    crash.point("finish_after_commit")
+    return answer
