@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, request
 from sqlalchemy.orm import Session
 
+from labfleet import crash
 from labfleet.db import models
 from labfleet.errors import Invalid
 from labfleet.jobs import quotas, search, service
@@ -69,7 +70,10 @@ def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:
             max_attempts=settings.leases.max_attempts,
             limits=settings.jobs,
         )
-        return shown(db, job)
+        answer = shown(db, job)
+        crash.point("submit_before_commit")
+    crash.point("submit_after_commit")
+    return answer
 
 
 def made(answer: schemas.Job) -> tuple[schemas.Job, int, dict[str, str]]:
