@@ -49,7 +49,7 @@ def test_an_attempt_from_claim_to_finish(api: Any, attempt: Callable[..., Any], 
     assert worker("GET", "inputs/other").status_code == 404
 
     beat = worker("POST", "heartbeat", json={"progress": 0.5, "progress_text": "half"})
-    assert beat.json == {"lease_seconds": 60.0, "cancel": False}
+    assert beat.json == {"lease_seconds": 30.0, "cancel": False}
     assert worker("PUT", "log?offset=0", data=b"hello\n").json == {"size": 6}
     assert worker("PUT", "log?offset=3", data=b"lo\nworld\n").json == {"size": 12}
     gap = worker("PUT", "log?offset=13", data=b"x")
