@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -42,6 +43,7 @@ def _worker(value: str) -> str:
 Key = Annotated[str, AfterValidator(_key)]
 WorkerName = Annotated[str, AfterValidator(_worker)]
 Tag = Annotated[str, Field(min_length=1, max_length=200)]
+Network = IPv4Network | IPv6Network
 
 
 class Section(BaseModel):
@@ -144,6 +146,22 @@ class JobsSection(Section):
     tasks_shown: int = Field(default=100, gt=0)
 
 
+class WebhooksSection(Section):
+    """`[webhooks]`: where the end of a job may be told, and how often we try. No network: off."""
+
+    allowed_networks: list[Network] = Field(default_factory=list)
+    ca_file: Path | None = None
+    # Of one call, as a whole. Less than the 30 seconds that systemd waits for the process to end.
+    timeout_seconds: float = Field(default=10, gt=0, le=25)
+    # How many calls are made at once.
+    batch_size: int = Field(default=20, gt=0)
+    poll_seconds: float = Field(default=30, gt=0)
+    # After the first failure, then twice as long each time up to the cap: with these eleven hours in all.
+    first_delay_seconds: float = Field(default=10, gt=0)
+    delay_max_seconds: float = Field(default=3600, gt=0)
+    tries: int = Field(default=20, gt=0)
+
+
 class RunnerSection(Section):
     """`[runner]`: the CGI program (which reads the file by itself, standard library only)."""
 
@@ -223,7 +241,7 @@ class TierSettings(BaseSettings):
 
 
 class WebserverSettings(TierSettings):
-    """`webserver.toml`, read by the web process, the dispatcher and the admin's commands."""
+    """`webserver.toml`, read by the web process, the dispatcher, the webhooks and the admin's commands."""
 
     web: WebSection
     database: DatabaseSection = DatabaseSection()
@@ -232,6 +250,7 @@ class WebserverSettings(TierSettings):
     leases: LeasesSection = LeasesSection()
     limits: LimitsSection = LimitsSection()
     jobs: JobsSection = JobsSection()
+    webhooks: WebhooksSection = WebhooksSection()
 
 
 class QueueSettings(TierSettings):

@@ -71,6 +71,16 @@ class InvalidJob(Invalid):
         super().__init__(detail, errors=list(faults))
 
 
+class WebhooksOff(Invalid):
+    """A job has a webhook, and the admin has named no network into which one may lead."""
+
+    code = "webhooks_off"
+    title = "Webhooks are off"
+    default_hint = (
+        "Leave the webhook out, or ask an admin: webserver_webhook_networks says where webhooks may lead."
+    )
+
+
 class InvalidParameters(Invalid):
     """Parameters don't fit the protocol's schema; `extra['errors']` lists path and message."""
 

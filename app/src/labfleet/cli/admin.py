@@ -210,6 +210,14 @@ def dispatcher() -> None:
 
 
 @click.command()
+def webhooks() -> None:
+    """Call the webhooks of jobs that have ended (run by labfleet-webhooks.service)."""
+    from labfleet.dispatch.webhooks_process import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
 def publisher() -> None:
     """Publish to the broker for the CGI runner (run by labfleet-publisher.service)."""
     from labfleet.runner.publisher import main  # noqa: PLC0415
@@ -227,4 +235,4 @@ def serve(host: str, port: int) -> None:
     os.execv(program, [program, *arguments, "labfleet.web:create_app()"])  # noqa: S606
 
 
-COMMANDS: list[click.Command] = [db, user, token, config_group, dispatcher, publisher, serve]
+COMMANDS: list[click.Command] = [db, user, token, config_group, dispatcher, webhooks, publisher, serve]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from labfleet.config import JobsSection
+from labfleet.config import JobsSection, WebhooksSection
 from labfleet.db.models import Artifact, Attempt, Delivery, EventRow, Job, Node, Task, User
 from labfleet.errors import Invalid
 from labfleet.jobs import inputs, submission
@@ -46,15 +46,17 @@ def submit(
     *,
     max_attempts: int = 3,
     limits: JobsSection = submission.LIMITS,
+    calls: WebhooksSection = submission.NO_WEBHOOKS,
 ) -> Job:
     """Check the specification and make job, nodes, tasks and events.
 
     The same key of the same owner returns the job that it made, however many ask at once. Raises
     `InvalidJob`; for a job of one task `UnknownProtocol`, `UnknownVersion`, `UnknownDataset`,
-    `InvalidParameters`, `InvalidInputs`; and `IdempotencyMismatch` if the key was used for another request.
+    `InvalidParameters`, `InvalidInputs`; `WebhooksOff`; and `IdempotencyMismatch` if the key was used for
+    another request.
     """
     job_id = submission.submit(
-        session, owner, spec, idempotency_key, max_attempts=max_attempts, limits=limits
+        session, owner, spec, idempotency_key, max_attempts=max_attempts, limits=limits, calls=calls
     )
     return get_job_row(session, owner, job_id)
 

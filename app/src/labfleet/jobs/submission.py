@@ -11,16 +11,17 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from labfleet.config import JobsSection
+from labfleet.config import JobsSection, WebhooksSection
 from labfleet.db.models import Job, Node, User
 from labfleet.errors import Forbidden, IdempotencyMismatch, Invalid
-from labfleet.jobs import flow, outbox, transition
+from labfleet.jobs import flow, outbox, transition, webhooks
 from labfleet.jobs.layout import Leaf
 from labfleet.jobs.plan import Plan, make_plan
 from labfleet.jobs.spec import JobSpec
 
 MAX_KEY = 200
 LIMITS = JobsSection()
+NO_WEBHOOKS = WebhooksSection()
 
 
 def submit(
@@ -31,12 +32,14 @@ def submit(
     *,
     max_attempts: int = 3,
     limits: JobsSection = LIMITS,
+    calls: WebhooksSection = NO_WEBHOOKS,
 ) -> uuid.UUID:
     """The id of the job that the specification made, now or earlier under the same idempotency key."""
     document = spec.model_dump(mode="json", exclude_unset=True)
     if earlier := _earlier(session, owner, key, document):
         return earlier
     _check_priority(owner, spec.priority)
+    webhooks.check(spec.webhook, calls)
     plan = make_plan(session, owner, spec, limits)
     job_id = _insert_job(session, _job_values(owner, spec, plan) | {"spec": document, "idempotency_key": key})
     if job_id is None:  # somebody else with the same key was quicker, and has committed by now

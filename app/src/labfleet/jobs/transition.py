@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, Uuid, any_, func, insert, literal, select,
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Delivery, EventRow, Job, Task
+from labfleet.db.models import EventRow, Job, Task
 from labfleet.errors import IllegalTransition, NotFound
+from labfleet.jobs import webhooks
 from labfleet.jobs.states import Event, State, Tally, bucket, job_state, successor
 
 _COUNTS = ("queued", "running", "success", "failed", "inapplicable", "cancelled", "skipped", "forgiven")
@@ -202,8 +203,7 @@ def follow(session: Session, job: Job, change: Mapping[str, int]) -> None:
         job.state = state
         job.finished_at = now(session) if state.final else None
         if state.final and job.webhook:
-            payload = {"job": str(job.id), "state": state.value, "label": job.label}
-            session.add(Delivery(job_id=job.id, url=job.webhook, payload=payload))
+            webhooks.announce(session, job)
     session.flush()
 
 

@@ -136,6 +136,8 @@ def settings_file(
         user = "{database_url.username}"
         [dispatcher]
         runner_url = "https://127.0.0.1:1"
+        [webhooks]
+        allowed_networks = ["192.0.2.0/24"]
         """
     )
     monkeypatch.setenv("LABFLEET_CONFIG", str(path))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from labfleet import crash
 from labfleet.db import models
 from labfleet.errors import Invalid
-from labfleet.jobs import quotas, search, service
+from labfleet.jobs import quotas, search, service, webhooks
 from labfleet.jobs.explain import able, reasons
 from labfleet.jobs.needs import Needs
 from labfleet.jobs.plan import make_plan
@@ -69,6 +69,7 @@ def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:
             key,
             max_attempts=settings.leases.max_attempts,
             limits=settings.jobs,
+            calls=settings.webhooks,
         )
         answer = shown(db, job)
         crash.point("submit_before_commit")
@@ -89,6 +90,7 @@ def shown(db: Session, row: models.Job) -> schemas.Job:
 
 
 def _dry_run(wanted: JobSpec) -> schemas.DryRun:
+    webhooks.check(wanted.webhook, services().settings.webhooks)
     with services().sessions() as db:
         plan = make_plan(db, current_user(), wanted, services().settings.jobs)
         lanes: dict[Needs, int] = {}

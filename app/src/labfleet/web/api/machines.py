@@ -7,6 +7,7 @@ from importlib.metadata import version
 from labfleet.errors import Invalid
 from labfleet.jobs import fleet, presence
 from labfleet.jobs.presence import Presence
+from labfleet.jobs.webhooks import secret_of
 from labfleet.users import service as users
 from labfleet.web import probes
 from labfleet.web.api import schemas, views
@@ -37,6 +38,17 @@ def login(json_data: schemas.Login) -> schemas.TokenOut:
 def me() -> schemas.Me:
     """Who you are"""
     return schemas.Me.model_validate(current_user())
+
+
+@user.get("/me/webhook-secret")
+@user.doc(tags=["users"], operation_id="show_webhook_secret")
+@user.output(schemas.WebhookSecret)
+def show_webhook_secret() -> schemas.WebhookSecret:
+    """Show the secret that signs the calls of your webhooks
+
+    It stays the same until the admin changes the signing key of this Labfleet.
+    """
+    return schemas.WebhookSecret(secret=secret_of(current_user().id, services().signing_keys))
 
 
 @user.get("/workers")

@@ -58,6 +58,12 @@ class Me(Out):
     created_at: datetime
 
 
+class WebhookSecret(Out):
+    """With it you verify who calls your webhooks."""
+
+    secret: str
+
+
 class JobFilter(In):
     """Which jobs; what is left out excludes none. `text` are words of label and note."""
 
