@@ -135,3 +135,14 @@ def files(machine: Machine, contents: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         machine.run(f"rm -f {' '.join(contents)}")
+
+
+def left_on(worker: Machine) -> str:
+    """Directories and units that attempts have left where none runs; the worker has a moment to tidy up."""
+    user = f"runuser -u {WORKER_USER} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {WORKER_USER})"
+    look = (
+        "ls /var/lib/labfleet-worker/attempts; "
+        f"{user} systemctl --user list-units --all --plain --no-legend 'labfleet-attempt-*'"
+    )
+    worker.run(f'for turn in 1 2 3 4 5 6 7 8 9 10; do [ -n "$({look})" ] || break; sleep 1; done')
+    return worker.run(look)
