@@ -129,12 +129,16 @@ class Starter:
         return self._patience().call(lambda: client.call("POST", f"{path}/claim", body))
 
     def _conclude(self, order: Order, client: Client, directory: Path, result: str) -> None:
-        if not (directory / FINISHED).exists():
-            words = (
-                ", ".join(sorted({result, units.result(order.unit)} - {"success"})) or "no reason is known"
-            )
-            self._report(client, order, f"The attempt's process ended before it could say how: {words}.")
-        _clear(order.unit, directory)
+        try:
+            if not (directory / FINISHED).exists():
+                words = ", ".join(sorted({result, units.result(order.unit)} - {"success"}))
+                reason = (
+                    f"The attempt's process ended before it could say how: {words or 'no reason is known'}."
+                )
+                self._report(client, order, reason)
+        finally:
+            # Also when the report is refused: the process may have died just after it had said how.
+            _clear(order.unit, directory)
 
     def _report(self, client: Client, order: Order, message: str) -> None:
         log.warning("reporting a system failure", unit=order.unit, message=message)
