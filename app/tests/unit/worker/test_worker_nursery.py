@@ -64,7 +64,7 @@ def test_the_unit_is_named_by_task_and_attempt() -> None:
 def test_both_kinds_of_unit_have_the_same_bounds(spec: Spec, change: Callable[..., Any]) -> None:
     spec = change(spec, cores=3)
     scope = dict(units.scope_properties(spec, 77, 257))
-    service = dict(units.service_properties(spec, Path("/work/x")))
+    service = dict(units.service_properties(spec, Path("/var/x")))
 
     for properties in (scope, service):
         assert properties["MemoryMax"] == ("t", (512 + 256) * 1024**2)
@@ -76,4 +76,4 @@ def test_both_kinds_of_unit_have_the_same_bounds(spec: Spec, change: Callable[..
         assert "la_" not in str(properties)
     assert scope["PIDs"] == ("au", [77])
     assert "OOMPolicy" not in dict(units.scope_properties(spec, 77, 252))
-    assert service["ExecStart"][1][0][1][1:] == ["-I", "-m", "labfleet.worker.attempt", "/work/x"]
+    assert service["ExecStart"][1][0][1][1:] == ["-I", "-m", "labfleet.worker.attempt", "/var/x"]
