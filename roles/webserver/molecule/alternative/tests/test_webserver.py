@@ -33,6 +33,7 @@ def test_settings(host: Host) -> None:
     }
     assert told["leases"] == {"lease_seconds": 30, "heartbeat_seconds": 3}
     assert told["limits"] == {"cpu_seconds": 600, "output_bytes": 131072}
+    assert told["webhooks"] == {"allowed_networks": ["192.0.2.0/24", "2001:db8::/32"]}
     assert told["log"] == {"level": "debug"}
 
 
@@ -57,6 +58,33 @@ def test_to_the_public_url(host: Host) -> None:
 def test_one_process(host: Host) -> None:
     pid = host.check_output("systemctl show labfleet-web --property=MainPID --value")
     assert len(host.check_output(f"pgrep --parent {pid}").split()) == 1
+
+
+def test_webhooks_are_called_by_a_unit_of_their_own(host: Host) -> None:
+    unit = host.service("labfleet-webhooks.service")
+    assert unit.is_running
+    assert unit.is_enabled
+    pid = host.check_output("systemctl show labfleet-webhooks --property=MainPID --value")
+    assert host.check_output(f"ps -o user:32= -p {pid}") == "labfleet-webhooks"
+    assert f"pid={pid}," not in host.check_output("ss -Hlntup")
+    verdict = host.check_output("systemd-analyze security --no-pager labfleet-webhooks.service | tail -n 1")
+    assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
+
+
+def test_webhooks_lead_to_their_networks_only(host: Host) -> None:
+    text = host.file("/etc/systemd/system/labfleet-webhooks.service").content_string
+    assert "IPAddressDeny=any" in text
+    (allowed,) = [line for line in text.splitlines() if line.startswith("IPAddressAllow=")]
+    lines = host.file("/etc/resolv.conf").content_string.splitlines()
+    servers = {line.split()[1] for line in lines if line.startswith("nameserver ")}
+    known = {"localhost", "127.0.0.1", "192.0.2.0/24", "2001:db8::/32"}
+    assert known <= set(allowed.partition("=")[2].split()) <= known | servers
+
+
+def test_webhooks_have_no_more_secrets_than_they_need(host: Host) -> None:
+    directory = host.file("/etc/labfleet/credentials/webhooks")
+    assert (directory.user, directory.mode) == ("root", 0o700)
+    assert sorted(directory.listdir()) == ["database_password", "signing_keys"]
 
 
 def test_several_signing_keys(host: Host) -> None:

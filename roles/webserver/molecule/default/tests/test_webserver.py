@@ -149,5 +149,18 @@ def test_signing_in_is_slowed_down(host: Host) -> None:
     assert set(codes.split()) <= {"401", "429"}
 
 
+def test_webhooks_are_off(host: Host, token: str) -> None:
+    for path in (
+        "/etc/systemd/system/labfleet-webhooks.service",
+        "/etc/systemd/system/multi-user.target.wants/labfleet-webhooks.service",
+        "/etc/labfleet/credentials/webhooks",
+    ):
+        assert not host.file(path).exists, path
+    assert host.check_output("systemctl list-units --all --plain --no-legend 'labfleet-webhooks*'") == ""
+    job = json.dumps({"protocol": "table-summary", "webhook": "https://example.org/hook"})
+    options = ("-H 'Content-Type: application/json'", f"-H 'Authorization: Bearer {token}'", f"-d '{job}'")
+    assert json.loads(curl(host, *options, url=f"{SITE}/api/v1/jobs"))["code"] == "webhooks_off"
+
+
 def test_no_unit_has_failed(host: Host) -> None:
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
