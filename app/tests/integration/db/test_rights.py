@@ -74,6 +74,12 @@ def test_a_role_may_not_do_what_it_has_no_use_for(as_role: dict[str, Engine], ro
     [
         ("labfleet_dispatcher", "SELECT 1 FROM tasks FOR UPDATE"),
         ("labfleet_dispatcher", "DELETE FROM outbox"),
+        (
+            "labfleet_dispatcher",
+            "SELECT jobs.owner_id FROM deliveries JOIN jobs ON jobs.id = job_id FOR UPDATE OF deliveries",
+        ),
+        ("labfleet_dispatcher", "UPDATE deliveries SET tries = 1, delivered_at = clock_timestamp()"),
+        ("labfleet_dispatcher", "LISTEN labfleet_webhooks"),
         ("labfleet_web", "SELECT 1 FROM jobs JOIN tasks ON job_id = jobs.id FOR UPDATE"),
         ("labfleet_web", "SELECT * FROM alembic_version"),
     ],
