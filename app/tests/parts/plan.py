@@ -149,6 +149,9 @@ PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     "molecule": molecule,
 }
 
+# These run when they are asked for by name: with them a run would pass the time that it may take.
+BY_NAME = ("resilience",)
+
 
 def jobs_of(part: str) -> Iterator[Job]:
     """The jobs of a part; `molecule:common` names the roles or scenarios that contain a word."""
