@@ -101,6 +101,12 @@ def kill(machine: Machine, unit: str) -> None:
     machine.run(f"systemctl kill -s KILL {unit}")
 
 
+def own_systemctl(words: str) -> str:
+    """A command about the units of the worker's own systemd, for root on its machine."""
+    user = f"runuser -u {WORKER_USER} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {WORKER_USER})"
+    return f"{user} systemctl --user {words}"
+
+
 def wait_active(machine: Machine, *units: str, seconds: float = 60) -> None:
     """Wait until all units run."""
     names = " ".join(units)
@@ -139,10 +145,7 @@ def files(machine: Machine, contents: dict[str, str]) -> Iterator[None]:
 
 def left_on(worker: Machine) -> str:
     """Directories and units that attempts have left where none runs; the worker has a moment to tidy up."""
-    user = f"runuser -u {WORKER_USER} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {WORKER_USER})"
-    look = (
-        "ls /var/lib/labfleet-worker/attempts; "
-        f"{user} systemctl --user list-units --all --plain --no-legend 'labfleet-attempt-*'"
-    )
+    units = own_systemctl("list-units --all --plain --no-legend 'labfleet-attempt-*'")
+    look = f"ls /var/lib/labfleet-worker/attempts; {units}"
     worker.run(f'for turn in 1 2 3 4 5 6 7 8 9 10; do [ -n "$({look})" ] || break; sleep 1; done')
     return worker.run(look)

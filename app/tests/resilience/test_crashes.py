@@ -16,8 +16,8 @@ from .ledger import Entry
 from .load import Load
 
 TASKS = 1000
-KILLS = ("web", "dispatcher", "publisher", "worker")
-"""Whose whole unit is killed at any moment."""
+KILLS = ("web", "dispatcher", "publisher", "worker", "nursery")
+"""Whose whole unit is killed at any moment; the nursery is where the worker has its attempts begin."""
 FAULTS = (*(point.name for point in POINTS), *(f"kill {process}" for process in KILLS))
 EACH = -(-TASKS // len(FAULTS))
 FEW = 15
@@ -67,9 +67,13 @@ class Campaign:
 
     def _kill(self, process: str) -> None:
         load = Load(self._user, f"{self._label} kill {process}")
-        tier, unit = UNITS[process]
         load.submit(EACH // 2)
-        faults.kill(self._lab.machine(tier), unit)
+        if process == "nursery":
+            words = "kill -s KILL labfleet-nursery"
+            self._lab.machine("worker").run(faults.own_systemctl(words))
+        else:
+            tier, unit = UNITS[process]
+            faults.kill(self._lab.machine(tier), unit)
         load.submit(EACH - EACH // 2)
         self._repaired(f"kill {process}", load)
 
