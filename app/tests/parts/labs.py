@@ -13,10 +13,20 @@ ROOT = Path(__file__).resolve().parents[3]
 STATE = ROOT / ".lab"
 BIN = Path(sys.executable).parent
 
-# Another checkout on the same computer gets other names and other networks.
+# Another checkout on the same computer gets other names and other networks, and so does each inventory.
 _MARK = zlib.crc32(str(ROOT).encode())
-_ORDER = ("services", "single", "cluster", "resilience")
-_NETWORK = 64 + _MARK % 45 * len(_ORDER)
+_NETWORKS = (
+    "services",
+    "single",
+    "cluster",
+    "resilience",
+    "update",
+    "backup",
+    "rotation",
+    "hardening",
+    "metrics",
+    "fleet",
+)
 
 
 def inventory(name: str, like: str, changes: Path | None = None) -> Path:
@@ -32,14 +42,18 @@ def inventory(name: str, like: str, changes: Path | None = None) -> Path:
     own = f"labfleet-test-{_MARK % 0x10000:04x}-{name}"
     (folder / "group_vars" / "labfleet" / "test.yml").write_text(
         f"---\nmachines_name_prefix: {own}\nmachines_network: {own}\n"
-        f'machines_network_prefix: "10.187.{_NETWORK + _ORDER.index(name)}"\n'
+        f'machines_network_prefix: "{_network(name)}"\n'
     )
     return folder
 
 
 def address(name: str) -> str:
     """The address of the one machine of a copy of `inventory/local`."""
-    return f"10.187.{_NETWORK + _ORDER.index(name)}.10"
+    return f"{_network(name)}.10"
+
+
+def _network(name: str) -> str:
+    return f"10.{190 + _NETWORKS.index(name)}.{_MARK % 250}"
 
 
 def playbook(folder: Path, *arguments: str, counts: bool = False) -> Step:

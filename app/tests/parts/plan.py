@@ -118,17 +118,28 @@ def acceptance(name: str, like: str) -> Iterator[Job]:
     yield Job(name, name, steps, LOGS / f"{name}.log", [down], [journals(folder)], alone="lab")
 
 
-def resilience() -> Iterator[Job]:
-    """A lab with a second worker, and everything that must hold when it is attacked."""
-    tests = TESTS / "resilience"
-    folder = inventory("resilience", "local", tests / "inventory")
+def attacked(part: str, tests: Path) -> Job:
+    """The folder's own lab (`inventory/` changes inventory/local), and what must hold when it is attacked."""
+    name = tests.name
+    folder = inventory(name, "local", tests / "inventory")
     steps = [
         playbook(folder, "playbooks/machines.yml"),
         playbook(folder, "site.yml"),
-        pytest("resilience", str(tests), LABFLEET_INVENTORY=str(folder)),
+        pytest(name, str(tests), LABFLEET_INVENTORY=str(folder)),
     ]
-    log = LOGS / "resilience.log"
-    yield Job("resilience", "resilience", steps, log, [removal(folder)], [journals(folder)], alone="lab")
+    log = LOGS / f"{name}.log"
+    return Job(part, name, steps, log, [removal(folder)], [journals(folder)], alone="lab")
+
+
+def resilience() -> Iterator[Job]:
+    """Processes killed, connections cut, services away."""
+    yield attacked("resilience", TESTS / "resilience")
+
+
+def operations() -> Iterator[Job]:
+    """What sysadmins do to a lab that works: each folder has a lab of its own."""
+    for path in sorted((TESTS / "operations").glob("*/inventory")):
+        yield attacked("operations", path.parent)
 
 
 def vagrant() -> Iterator[Job]:
@@ -140,6 +151,7 @@ def vagrant() -> Iterator[Job]:
 PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     "single": lambda: acceptance("single", "local"),
     "resilience": resilience,
+    "operations": operations,
     "lint": lint,
     "unit": unit,
     "protocols": protocols,
@@ -150,7 +162,7 @@ PARTS: dict[str, Callable[[], Iterator[Job]]] = {
 }
 
 # These run when they are asked for by name: with them a run would pass the time that it may take.
-BY_NAME = ("resilience",)
+BY_NAME = ("resilience", "operations")
 
 
 def jobs_of(part: str) -> Iterator[Job]:
