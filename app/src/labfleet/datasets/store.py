@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,13 +107,19 @@ class BlobStore:
         return self.existing(sha256).open("rb")
 
     def put(
-        self, source: Readable, *, limit: int, length: int | None = None, sha256: str | None = None
+        self,
+        source: Readable,
+        *,
+        limit: int,
+        length: int | None = None,
+        sha256: str | None = None,
+        accept: Callable[[Blob], object] = lambda blob: None,
     ) -> Blob:
         """Receive a file and return its address.
 
         `limit`: most bytes that are taken (`TooLarge`). `length`: how many were announced, if that
         is known (`CutOff` if fewer come). `sha256`: what the sender says it is (`ChecksumMismatch`).
-        Whatever is raised, nothing stays behind.
+        `accept` has the last word once all has arrived. Whatever is raised, nothing stays behind.
         """
         if length is not None and length > limit:
             raise too_large(limit)
@@ -123,6 +129,7 @@ class BlobStore:
                 raise CutOff(f"{blob.size} of {length} bytes arrived.")
             if sha256 is not None and blob.sha256 != sha256.lower():
                 raise ChecksumMismatch(f"Announced was {sha256[:80]!a}, received was {blob.sha256}.")
+            accept(blob)
             self._keep(Path(target.name), blob)
         return blob
 

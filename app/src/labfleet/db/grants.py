@@ -29,7 +29,7 @@ WEB: Mapping[str, str] = {
     "tasks": CHANGE,
     "attempts": CHANGE,
     "events": ADD,
-    "outbox": ADD,
+    "outbox": "SELECT, INSERT, DELETE",
     "artifacts": CHANGE,
     "deliveries": ADD,
     "workers": ALL,

@@ -273,6 +273,13 @@ class Task(Base):
             postgresql_where=text("state = 'queued' AND ready AND NOT held AND placed_on IS NULL"),
         ),
         Index(
+            "ix_tasks_not_before",
+            "not_before",
+            postgresql_where=text(
+                "state = 'queued' AND ready AND NOT held AND placed_on IS NULL AND not_before IS NOT NULL"
+            ),
+        ),
+        Index(
             "ix_tasks_placed",
             "placed_on",
             "owner_id",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import URL, func, select
+from sqlalchemy import URL, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet import crash, systemd
@@ -17,16 +17,29 @@ from labfleet.config import (
     dispatcher_settings,
 )
 from labfleet.db.engine import database_url, engine_for, session_factory
-from labfleet.db.models import OutboxRow
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.loop import Loop
 from labfleet.dispatch.reconcile import reconcile
 from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import HttpRunner
+from labfleet.jobs.order import WAITS
 from labfleet.log import configure, get_logger
 
 _log = get_logger(__name__)
+# A task whose time has come is left out, unless it came after the last look: a full fleet must not be asked
+# for room again and again.
+_NEXT_DUE = text(
+    f"""
+    SELECT extract(epoch FROM least(
+        (SELECT min(next_try_at) FROM outbox),
+        (
+            SELECT min(not_before) FROM tasks
+            WHERE {WAITS} AND not_before > statement_timestamp() - make_interval(secs => :since)
+        )
+    ) - clock_timestamp())
+    """  # noqa: S608 - constants of this package
+)
 
 
 class Dispatcher(Loop):
@@ -45,12 +58,14 @@ class Dispatcher(Loop):
         self._rules = rules
         self._sessions = sessions
         self._reconciled = float("-inf")
+        self._looked = time.monotonic()
 
     def round(self) -> None:
         """Repair when it is time to, then place and send until the fleet is full and nothing is due."""
         if time.monotonic() - self._reconciled >= self._section.poll_seconds:
             reconcile(self._sessions, self._section, self._rules)
             self._reconciled = time.monotonic()
+        self._looked = time.monotonic()
         while not self.stopping and self._release() + self._batch():
             systemd.notify("WATCHDOG=1")
 
@@ -71,10 +86,9 @@ class Dispatcher(Loop):
         return sent
 
     def next_due(self) -> float:
-        """When the next row of the outbox is due."""
-        first = select(func.extract("epoch", func.min(OutboxRow.next_try_at) - func.clock_timestamp()))
+        """When the next row of the outbox is due, or a task may begin that was to wait (after a failure)."""
         with self._sessions() as session:
-            seconds = session.scalar(first)
+            seconds = session.scalar(_NEXT_DUE, {"since": time.monotonic() - self._looked})
         return float("inf") if seconds is None else max(float(seconds), 0.01)
 
 

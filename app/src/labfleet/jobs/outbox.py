@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import text
+from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import OutboxRow, Task
+from labfleet.db.models import Job, OutboxRow, Task
 
 Kind = Literal["run", "cancel"]
 CHANNEL = "labfleet_outbox"
@@ -24,6 +24,19 @@ def enqueue(session: Session, task: Task, kind: Kind) -> None:
     """
     session.add(OutboxRow(kind=kind, task_id=task.id, attempt=task.attempt))
     session.flush()
+
+
+def withdraw(session: Session, job: Job) -> None:
+    """Take back all messages about the (locked, final) job; one that is just being sent is waited for.
+
+    Who sends it writes events, which refer to job and tasks: it must have ended before these are deleted, for
+    it would wait for their deletion, and the deletion for its message.
+    """
+    tasks = select(Task.id).where(Task.job_id == job.id)
+    session.execute(
+        delete(OutboxRow).where(OutboxRow.task_id.in_(tasks)),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def wake(session: Session) -> None:

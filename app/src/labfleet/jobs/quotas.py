@@ -97,6 +97,18 @@ def check_storage(session: Session, user: User, more_bytes: int) -> None:
             )
 
 
+def claim_storage(session: Session, user: User, more_bytes: int) -> None:
+    """`check_storage` for what this transaction is about to add; who else adds something waits for its end.
+
+    So two uploads at once can't both take the room that there is for one.
+    """
+    lock: dict[str, Any] = {"with_for_update": {"key_share": True}, "populate_existing": True}
+    owner = session.get_one(User, user.id, **lock)
+    if owner.group_name:
+        session.get_one(Group, owner.group_name, **lock)
+    check_storage(session, owner, more_bytes)
+
+
 def room(session: Session, user: User) -> int | None:
     """How many bytes more the user may store; None where there is no quota."""
     left = [max(limit - stored, 0) for _, stored, limit in _storage(session, user)]

@@ -1,8 +1,9 @@
 """The one place where a task's state changes: table, event row and job state in one transaction.
 
-Locks are taken in one order everywhere: outbox row, job, its tasks by id. Whoever holds tasks without
-their job (the dispatcher, uploads) changes no state, and never asks for a job's lock. The locks leave keys
-alone (FOR NO KEY UPDATE): rows that refer to a job or a task, such as events, are written without waiting.
+Locks are taken in one order everywhere: job, its rows of the outbox, its tasks by id. Whoever holds such
+rows or tasks without their job (the dispatcher, uploads) changes no state, and never asks for a job's lock.
+The locks leave keys alone (FOR NO KEY UPDATE): rows that refer to a job or a task, such as events, are
+written without waiting.
 """
 
 from __future__ import annotations

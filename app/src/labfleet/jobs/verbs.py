@@ -102,6 +102,7 @@ def remove(session: Session, viewer: User, job_id: uuid.UUID) -> None:
     """Delete it with its tasks, logs and artifacts. From every final state."""
     job = _locked(session, viewer, job_id)
     _require(job, "deleted", State(job.state).final, "Cancel it first.")
+    outbox.withdraw(session, job)
     session.execute(delete(Job).where(Job.id == job.id))
     session.expunge_all()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -19,10 +19,14 @@ ACCEL_PREFIX = "/_store/"
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 
-def receive(limit: int, sha256: str | None = None) -> Blob:
-    """Stream the request's body into the store (`TooLarge`, `CutOff`, `ChecksumMismatch`)."""
+def receive(
+    limit: int, sha256: str | None = None, accept: Callable[[Blob], object] = lambda blob: None
+) -> Blob:
+    """Stream the request's body into the store (`TooLarge`, `CutOff`, `ChecksumMismatch`; see `put`)."""
     with _body(limit):
-        return services().store.put(request.stream, limit=limit, length=request.content_length, sha256=sha256)
+        return services().store.put(
+            request.stream, limit=limit, length=request.content_length, sha256=sha256, accept=accept
+        )
 
 
 def read_body(limit: int) -> bytes:

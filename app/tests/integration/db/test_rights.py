@@ -123,7 +123,7 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         presence.report(session, "w1", presence.Presence(["python"], 1, 0, 1, 0.0, 1, 1, "0", GIB))
         quotas.put_group(session, "lab", {"max_running": 3})
         quotas.set_user(session, "ada", {"group": "lab", "max_cores": 3, "max_stored_bytes": 10**9})
-        quotas.check_storage(session, owner, 1)
+        quotas.claim_storage(session, owner, 1)
         fleet.reserve(session, "r", 1)
         job_id = service.submit(session, owner, JobSpec(protocol="echo"), "k").id
         task_id = session.scalars(select(Task.id).where(Task.job_id == job_id)).one()
@@ -150,3 +150,5 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         finishing.finish(session, task_id, 2, Ending(Outcome.STOPPED))
         assert service.get_job_row(session, owner, job_id).state == "cancelled"
     dispatch(Status.CONFIRMED)
+    with web.begin() as session:
+        verbs.remove(session, owner, job_id)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.config import OrderSection
@@ -49,6 +50,18 @@ def cancel(sessions: Sessions, user: User, task_id: uuid.UUID) -> None:
 def claim(sessions: Sessions, task_id: uuid.UUID, number: int = 1) -> None:
     with sessions.begin() as session:
         attempts.claim(session, task_id, number, "w1", "c1", lease_seconds=60)
+
+
+def wait_blocked(sessions: Sessions) -> None:
+    """Until somebody waits for a lock that somebody else has."""
+    here = "datname = current_database() AND wait_event_type = 'Lock'"
+    waits = f"SELECT count(*) FROM pg_stat_activity WHERE {here}"
+    end = time.monotonic() + 10
+    with sessions() as session:
+        while not session.scalar(text(waits)):
+            session.rollback()
+            assert time.monotonic() < end, "nobody waits"
+            time.sleep(0.01)
 
 
 def test_a_confirmed_message_leaves_the_outbox_and_is_noted(
@@ -235,4 +248,31 @@ def test_settling_waits_for_nobody_who_holds_the_job_or_the_task(
     assert (task(first).dispatched_at, task(second).dispatched_at) != (None, None)
     assert task(first).dispatched_at is None
     assert events(first) == events(second) == ["submitted", "dispatched"]
+    assert outbox(sessions) == []
+
+
+def test_a_job_is_deleted_while_its_message_is_sent(
+    sessions: Sessions, user: User, runner: Any, dispatch: Callable[[], int], submit: Submit
+) -> None:
+    """The dispatcher has the message and will write an event of the task; the deletion wants both."""
+    task_id = submit()
+    with sessions() as session:
+        job_id = session.get_one(Task, task_id).job_id
+
+    def delete() -> None:
+        with sessions.begin() as session:
+            verbs.remove(session, user, job_id)
+
+    def delete_meanwhile() -> None:
+        cancel(sessions, user, task_id)
+        deletions.append(pool.submit(delete))
+        wait_blocked(sessions)
+
+    deletions: list[Future[None]] = []
+    runner.while_sending = delete_meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        assert dispatch() == 1
+        deletions[0].result()
+    with sessions() as session:
+        assert session.get(Task, task_id) is None
     assert outbox(sessions) == []

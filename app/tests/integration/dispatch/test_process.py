@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from labfleet.db.models import EventRow, OutboxRow
 from labfleet.jobs import attempts, finishing
 from labfleet.jobs.finishing import Ending
-from labfleet.jobs.states import Outcome
+from labfleet.jobs.states import Failure, Outcome
 
 Sessions = sessionmaker[Session]
 
@@ -215,3 +215,28 @@ def test_a_slot_that_gets_free_is_filled_at_once(
     assert wait_for(lambda: len(queue.got) == 2) < POLL_SECONDS
     end(process)
     assert [(m["task"], m["worker"]) for m in queue.got] == [(str(first), "w1"), (str(second), "w1")]
+
+
+@pytest.mark.parametrize("delay", [0.3, 1.2])
+def test_a_task_that_is_to_wait_after_a_failure_begins_in_time(
+    start: Callable[[], Any],
+    queue: QueueTier,
+    submit: Callable[[], uuid.UUID],
+    sessions: Sessions,
+    make_worker: Callable[..., str],
+    delay: float,
+) -> None:
+    make_worker("w1", slots=1)
+    failed = submit()
+    process, systemd = start()
+    hear(systemd, b"READY=1")
+    wait_for(lambda: len(queue.got) == 1)
+    with sessions.begin() as session:
+        attempts.claim(session, failed, 1, "w1", "c1", lease_seconds=60)
+    with sessions.begin() as session:
+        ending = Ending(Outcome.FAILED, Failure.SYSTEM, message="no disk")
+        finishing.finish(session, failed, 1, ending, retry_seconds=delay)
+    # Nothing tells the process that the time has come, and it looks by itself after POLL_SECONDS only.
+    waited = wait_for(lambda: len(queue.got) == 2)
+    assert delay * 0.8 < waited < POLL_SECONDS / 2
+    end(process)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -171,6 +173,43 @@ def test_a_worker_that_is_gone_is_forgotten(root: Any, make_worker: Any, session
         session.execute(update(WorkerRow).values(last_seen=func.clock_timestamp() - timedelta(minutes=1)))
     assert root("DELETE", "workers/w1").status_code == 204
     assert root("GET", "workers").json["items"] == []
+
+
+class Together(BytesIO):
+    """A body whose end comes when the other's does too: by then both have been let in."""
+
+    def __init__(self, content: bytes, both: Barrier) -> None:
+        super().__init__(content)
+        self._both = both
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        chunk = super().read(size)
+        if chunk:
+            self._both.wait()
+        return chunk
+
+
+@pytest.mark.parametrize("path", ["users/ada/quota", "groups/lab"])
+def test_two_uploads_at_once_do_not_both_take_the_last_room(
+    api: Any, root: Any, parts: Services, app: Any, path: str
+) -> None:
+    assert root("PUT", "groups/lab", json={}).status_code == 200
+    assert root("PATCH", "users/ada/quota", json={"group": "lab"}).status_code == 200
+    assert root("PUT" if "lab" in path else "PATCH", path, json={"max_stored_bytes": 10}).status_code == 200
+    headers, both = {"Authorization": f"Bearer {api.token}"}, Barrier(2, timeout=20)
+
+    def upload(content: bytes) -> int:
+        sent = {
+            "input_stream": Together(content, both),
+            "environ_overrides": {"CONTENT_LENGTH": str(len(content))},
+        }
+        answer = app.test_client().post("/api/v1/datasets?name=a.csv", headers=headers, **sent)
+        return int(answer.status_code)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(upload, [b"123456", b"abcdef"])) == [201, 409]
+    assert len([found for found in parts.store.root.rglob("*") if found.is_file()]) == 1
+    assert root("GET", "users/ada/quota").json["stored_bytes"] == 6
 
 
 def test_an_upload_beyond_the_quota_is_refused_and_leaves_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from flask import Response, request
+from sqlalchemy.orm import Session
 
 from labfleet.datasets import service
 from labfleet.datasets.names import check_name
@@ -31,23 +32,30 @@ def upload(query_data: schemas.DatasetQuery) -> tuple[schemas.Dataset, int, dict
     The body is the file. Its Content-Type becomes the dataset's; without one it is guessed from the name.
     """
     name = check_name(query_data.name)  # before the bytes travel
-    blob = _receive()
     with services().sessions.begin() as db:
+        blob = _receive(db)
         dataset = service.add_dataset(db, current_user(), name, request.mimetype, blob)
         answer = schemas.Dataset.model_validate(dataset)
     return answer, 201, {"Location": f"/api/v1/datasets/{answer.id}"}
 
 
-def _receive() -> Blob:
-    """The body, within the limit of one file and the owner's quota; nothing is kept of what is too much."""
+def _receive(transaction: Session) -> Blob:
+    """The body, within the limit of one file and the owner's quota; nothing is kept of what is too much.
+
+    The transaction begins when all has arrived.
+    """
     largest = services().settings.web.max_upload_bytes
     with services().sessions() as db:
         quotas.check_storage(db, current_user(), request.content_length or 1)
         room = quotas.room(db, current_user())
+
+    def accept(blob: Blob) -> None:
+        quotas.claim_storage(transaction, current_user(), blob.size)
+
     if room is None or room >= largest:
-        return receive(largest)
+        return receive(largest, accept=accept)
     try:
-        return receive(room)
+        return receive(room, accept=accept)
     except TooLarge:  # a body in chunks, which does not tell its size before
         with services().sessions() as db:
             quotas.check_storage(db, current_user(), room + 1)

@@ -47,8 +47,14 @@ def keep_upload(file: FileStorage) -> uuid.UUID:
     file.stream.seek(0)
     with services().sessions() as db:
         quotas.check_storage(db, g.user, size)
-    blob = services().store.put(file.stream, limit=services().settings.web.max_upload_bytes)
+    largest = services().settings.web.max_upload_bytes
+    # The transaction begins when all lies in the store's own `tmp`.
     with services().sessions.begin() as db:
+        blob = services().store.put(
+            file.stream,
+            limit=largest,
+            accept=lambda received: quotas.claim_storage(db, g.user, received.size),
+        )
         return service.add_dataset(db, g.user, name, file.mimetype or "", blob).id
 
 

@@ -31,7 +31,7 @@ def test_settings(host: Host) -> None:
         "release_batch": 10,
         "explain_depth": 20,
     }
-    assert told["leases"] == {"lease_seconds": 30, "heartbeat_seconds": 3}
+    assert told["leases"] == {"lease_seconds": 45, "heartbeat_seconds": 3}
     assert told["limits"] == {"cpu_seconds": 600, "output_bytes": 131072}
     assert told["webhooks"] == {"allowed_networks": ["192.0.2.0/24", "2001:db8::/32"]}
     assert told["log"] == {"level": "debug"}

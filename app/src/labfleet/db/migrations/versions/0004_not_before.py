@@ -1,0 +1,26 @@
+"""The dispatcher sleeps until the first task may begin that waits for its time: an index of those."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision: str | None = "0003"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.create_index(
+        "ix_tasks_not_before",
+        "tasks",
+        ["not_before"],
+        postgresql_where=sa.text(
+            "state = 'queued' AND ready AND NOT held AND placed_on IS NULL AND not_before IS NOT NULL"
+        ),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_tasks_not_before", table_name="tasks")
