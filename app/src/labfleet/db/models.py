@@ -196,7 +196,8 @@ class Job(Base):
     label: Mapped[str] = mapped_column(server_default="")
     labels: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     note: Mapped[str] = mapped_column(server_default="")
-    spec: Mapped[dict[str, Any]]
+    # As large as a sweep's list of values, and wanted by those who ask for it only.
+    spec: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     held: Mapped[bool] = mapped_column(server_default=text("false"))
     webhook: Mapped[str | None]

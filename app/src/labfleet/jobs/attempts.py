@@ -56,8 +56,8 @@ def claim(
     if not task.ready or task.held:
         raise AttemptSuperseded(f"Attempt {number} of task {task_id} is not to run now.")
     task.worker = task.placed_on = worker
-    task.started_at = transition.now(session)
-    task.lease_until = task.started_at + timedelta(seconds=lease_seconds)
+    task.started_at = func.clock_timestamp()
+    task.lease_until = func.clock_timestamp() + timedelta(seconds=lease_seconds)
     task.progress, task.progress_text, task.message = 0, "", ""
     session.add(Attempt(task_id=task.id, number=number, worker=worker, claim_id=claim_id))
     transition.apply(session, task, Event.CLAIMED, worker=worker)

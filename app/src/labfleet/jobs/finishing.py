@@ -6,10 +6,11 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import Attempt, Job, Task
-from labfleet.errors import Invalid
+from labfleet.errors import AttemptSuperseded, Invalid
 from labfleet.jobs import flow, outbox, transition
 from labfleet.jobs.attempts import require_running
 from labfleet.jobs.states import Event, Failure, Outcome, State
@@ -45,12 +46,15 @@ def finish(
     again is answered alike; anything else after the end is `AttemptSuperseded` or `TaskFinal`.
     """
     task = transition.lock_task(session, task_id)
-    if _ended_alike(session, task, number, ending):
+    attempt = session.get(Attempt, (task_id, number), with_for_update=True, populate_existing=True)
+    if attempt is None:  # it was never claimed
+        raise AttemptSuperseded(f"Attempt {number} of task {task_id} is not claimed.")
+    if attempt.ended_at is not None and attempt.outcome == ending.outcome:
         return task
     require_running(task, number)
     task.exit_code = ending.exit_code
     task.message = ending.message[:MAX_MESSAGE]
-    attempt = _close_attempt(session, task, ending.outcome, task.message)
+    _close_attempt(attempt, ending.outcome, task.message)
     attempt.exit_code = ending.exit_code
     attempt.usage, attempt.environment = ending.usage, ending.environment
     _end(session, task, ending, retry_seconds)
@@ -63,7 +67,8 @@ def lapse(session: Session, task: Task) -> None:
     message = (
         f"Nothing was heard of the worker '{task.worker}' until the lease of attempt {task.attempt} lapsed."
     )
-    _close_attempt(session, task, LAPSED, message)
+    attempt = session.get_one(Attempt, (task.id, task.attempt), with_for_update=True, populate_existing=True)
+    _close_attempt(attempt, LAPSED, message)
     task.message = message
     if task.cancel_requested:
         transition.apply(session, task, Event.CANCELLED, reason=LAPSED)
@@ -137,14 +142,7 @@ def _next_attempt(session: Session, task: Task, delay_seconds: float) -> None:
     session.flush()
 
 
-def _close_attempt(session: Session, task: Task, outcome: str, message: str) -> Attempt:
-    attempt = session.get_one(Attempt, (task.id, task.attempt), with_for_update=True, populate_existing=True)
-    attempt.ended_at = transition.now(session)
+def _close_attempt(attempt: Attempt, outcome: str, message: str) -> None:
+    attempt.ended_at = func.clock_timestamp()
     attempt.outcome = outcome
     attempt.message = message
-    return attempt
-
-
-def _ended_alike(session: Session, task: Task, number: int, ending: Ending) -> bool:
-    attempt = session.get(Attempt, (task.id, number), populate_existing=True)
-    return attempt is not None and attempt.ended_at is not None and attempt.outcome == ending.outcome

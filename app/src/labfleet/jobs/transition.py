@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Uuid, any_, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Uuid, any_, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from labfleet.db.models import EventRow, Job, Task
 from labfleet.errors import IllegalTransition, NotFound
@@ -27,24 +28,31 @@ _COUNTS = ("queued", "running", "success", "failed", "inapplicable", "cancelled"
 
 def lock_job(session: Session, job_id: uuid.UUID) -> Job:
     """The job, read anew and locked until the transaction ends."""
-    job = session.scalars(
-        select(Job)
-        .where(Job.id == job_id)
-        .with_for_update(of=Job, key_share=True)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    job = _locked_job(session, job_id)
     if job is None:
         raise NotFound(f"There is no job {job_id}.")
     return job
 
 
+def _locked_job(session: Session, job_id: uuid.UUID | ScalarSelect[uuid.UUID]) -> Job | None:
+    return session.scalars(
+        select(Job)
+        .where(Job.id == job_id)
+        .with_for_update(of=Job, key_share=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
 def lock_task(session: Session, task_id: uuid.UUID) -> Task:
     """The task, read anew and locked with its job until the transaction ends."""
-    job_id = session.scalar(select(Task.job_id).where(Task.id == task_id))
-    if job_id is None:
+    its_job = select(Task.job_id).where(Task.id == task_id).scalar_subquery()
+    job = _locked_job(session, its_job)
+    if job is None:
         raise NotFound(f"There is no task {task_id}.")
-    lock_job(session, job_id)
-    return lock_task_alone(session, task_id)
+    task = lock_task_alone(session, task_id)
+    # The session forgets what nobody holds, and would read the job again.
+    set_committed_value(task, "job", job)
+    return task
 
 
 def lock_task_alone(session: Session, task_id: uuid.UUID) -> Task:
@@ -73,11 +81,13 @@ def apply(session: Session, task: Task, event: Event, **detail: Any) -> State:
     task.state = after
     task.skipped = event is Event.SKIPPED
     if after.final:
-        task.finished_at = now(session)
+        task.finished_at = func.clock_timestamp()
         task.lease_until = None
     record(session, task, event, before, after, **detail)
     if after is not before:
         follow(session, session.get_one(Job, task.job_id), {counted: -1, _bucket(task): 1})
+    else:
+        session.flush()
     return after
 
 
@@ -123,7 +133,7 @@ def apply_many(  # noqa: PLR0917  (as `apply`, with what many tasks need more)
 def record(
     session: Session, task: Task, event: Event, before: State | None, after: State, **detail: Any
 ) -> None:
-    """Write an event row; `before` is None for a task that has just been made."""
+    """Write an event row with the next flush; `before` is None for a task that has just been made."""
     session.add(
         EventRow(
             job_id=task.job_id,
@@ -135,7 +145,6 @@ def record(
             detail=detail,
         )
     )
-    session.flush()
 
 
 def note(
@@ -202,7 +211,7 @@ def follow(session: Session, job: Job, change: Mapping[str, int]) -> None:
     state = job_state(tally(job))
     if state != job.state:
         job.state = state
-        job.finished_at = now(session) if state.final else None
+        job.finished_at = func.clock_timestamp() if state.final else None
         if state.final and job.webhook:
             webhooks.announce(session, job)
     session.flush()
