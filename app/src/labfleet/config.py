@@ -101,6 +101,12 @@ class DispatcherSection(Section):
     unclaimed_seconds: float = Field(default=30, gt=0)
     unclaimed_max_seconds: float = Field(default=60, gt=0)
 
+    @property
+    def health_url(self) -> str:
+        """Where the CGI runner says whether it works (it asks for a password before)."""
+        base = self.runner_url.rstrip("/")
+        return f"{base}/health" if base.endswith("/runner/v1") else f"{base}/runner/v1/health"
+
 
 class OrderSection(Section):
     """`[order]`: which worker gets a task, and how much is decided at a time."""

@@ -16,6 +16,7 @@ _ROOMS = (
     "labfleet.cli.webhook",
     "labfleet.cli.admin",
     "labfleet.cli.protocol_admin",
+    "labfleet.cli.self_check",
 )
 
 

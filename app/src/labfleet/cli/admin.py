@@ -37,12 +37,13 @@ def _engine(user: str | None = None, password: str | None = None) -> Engine:
 def _transaction() -> Iterator[Session]:
     from labfleet.db.engine import session_factory  # noqa: PLC0415
 
-    with _database() as engine, session_factory(engine).begin() as session:
+    with database() as engine, session_factory(engine).begin() as session:
         yield session
 
 
 @contextmanager
-def _database(user: str | None = None, password: str | None = None) -> Iterator[Engine]:
+def database(user: str | None = None, password: str | None = None) -> Iterator[Engine]:
+    """An engine; what the database refuses is an expected error with a hint."""
     from sqlalchemy.exc import OperationalError, ProgrammingError  # noqa: PLC0415
 
     engine = _engine(user, password)
@@ -98,7 +99,7 @@ def db_upgrade(user: str, password_file: str | None) -> None:
     from labfleet.db.upgrade import upgrade  # noqa: PLC0415
 
     password = _secret(password_file) if password_file else config.credential("owner_password")
-    with _database(user, password) as engine:
+    with database(user, password) as engine:
         done = upgrade(engine)
     click.echo("unchanged" if done.before == done.after else "upgraded", nl=False)
     click.echo(f": {done.before or 'empty'} -> {done.after}; rights for {', '.join(done.roles) or 'nobody'}")
@@ -109,7 +110,7 @@ def db_current() -> None:
     """Print the database's revision and the one that this release needs; exit 3 if they differ."""
     from labfleet.db import upgrade  # noqa: PLC0415
 
-    with _database() as engine, engine.connect() as connection:
+    with database() as engine, engine.connect() as connection:
         current = upgrade.current(connection)
     click.echo(f"{current or 'empty'} (this release needs {upgrade.newest()})")
     if current != upgrade.newest():

@@ -56,13 +56,10 @@ def _store() -> bool:
 def _queue() -> bool:
     """Any answer but a server's error counts: the web process has no password for the queue tier."""
     settings = services().settings
-    base, ca = settings.dispatcher.runner_url.rstrip("/"), settings.dispatcher.ca_file
-    url = base if base.endswith("/runner/v1") else f"{base}/runner/v1"
+    url, ca = settings.dispatcher.health_url, settings.dispatcher.ca_file
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
-        answer = httpx.get(
-            f"{url}/health", verify=context, timeout=settings.web.probe_timeout_seconds, trust_env=False
-        )
+        answer = httpx.get(url, verify=context, timeout=settings.web.probe_timeout_seconds, trust_env=False)
     except (httpx.HTTPError, OSError):
         return False
     return answer.status_code < 500

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, func, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.db.models import User
+from labfleet.db.models import EventRow, OutboxRow, Task, User
 from labfleet.db.upgrade import newest
 from labfleet.errors import Unauthorized
 from labfleet.users import service
@@ -129,3 +132,45 @@ def test_a_database_that_does_not_answer_or_lacks_the_schema_is_one_line(run: Ru
     wrong = run("db", "current")
     assert "password authentication failed" in wrong.stderr
     assert "wrong password" not in wrong.stderr
+
+
+def test_the_self_check_tells_what_is_wrong_and_what_to_do(
+    run: Run, sessions: sessionmaker[Session], user: User, make_worker: Any, make_tasks: Any
+) -> None:
+    make_worker("w1")
+    make_worker("w2", last_seen=datetime.now(UTC) - timedelta(minutes=5))
+    make_worker("w3", draining=True)
+    late, lost, _ = make_tasks(user, 3)
+    make_tasks(user, 2, key="r")
+    with sessions.begin() as session:
+        before = func.clock_timestamp() - timedelta(minutes=3)
+        session.add(OutboxRow(kind="run", task_id=late, attempt=1, created_at=before, last_error="refused"))
+        session.execute(update(Task).where(Task.id == lost).values(state="running", lease_until=before))
+        job_id = session.get_one(Task, lost).job_id
+        event = {"event": "lease_lapsed", "to_state": "queued", "detail": {"worker": "w2"}}
+        session.add(EventRow(job_id=job_id, task_id=lost, attempt=1, **event))
+    done = run("self-check", LABFLEET_DISPATCHER__RUNNER_URL="https://127.0.0.1:9")
+    assert done.returncode == 1, done.stderr
+    told = done.stdout
+    assert "error: dispatcher: 1 messages wait for the broker, the oldest for 18" in told
+    assert "The last error: refused → See that labfleet-dispatcher" in told
+    assert "error: dispatcher: 1 running tasks have lost their lease over 60 s ago" in told
+    assert "warning: w2: In the last hour 1 tasks were taken from it" in told
+    assert "error: w2: Nothing was heard of the worker for 30" in told
+    assert "warning: w3: An admin drains the worker" in told
+    assert "error: queue tier: https://127.0.0.1:9/runner/v1/health does not answer the webserver" in told
+    assert "warning: queue of tasks: Tasks wait that no worker can run: key r, 1 cores" in told
+    assert len(told.splitlines()) == 7
+    as_json = run("self-check", "--json", LABFLEET_DISPATCHER__RUNNER_URL="https://127.0.0.1:9")
+    assert as_json.returncode == 1
+    assert {one["where"] for one in json.loads(as_json.stdout)} > {"w2", "w3", "dispatcher"}
+
+
+def test_the_self_check_without_workers_schema_or_database(run: Run) -> None:
+    assert "error: workers: No worker has ever reported." in run("self-check").stdout
+    bare = run("self-check", LABFLEET_DATABASE__NAME="postgres")
+    assert "error: database: The schema is at nothing, this release needs" in bare.stdout
+    away = run("self-check", LABFLEET_DATABASE__PORT="9")
+    assert away.returncode == 1
+    assert "error: database: The database" in away.stdout
+    assert "does not answer" in away.stdout

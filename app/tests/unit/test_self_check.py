@@ -1,0 +1,193 @@
+"""The module that looks at a machine: what it makes of what systemd, the broker, files and clocks say."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parents[3] / "library" / "labfleet_self_check.py"
+
+
+@pytest.fixture(scope="module")
+def checks() -> Iterator[ModuleType]:
+    specification = importlib.util.spec_from_file_location("labfleet_self_check", SOURCE)
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # its dataclasses look themselves up
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules[specification.name]
+
+
+def asked(checks: ModuleType, **changes: Any) -> Any:
+    usual: dict[str, Any] = {
+        "tiers": (),
+        "controller_time": time.time(),
+        "clock_seconds": 10,
+        "disk_percent": 10,
+        "memory_percent": 5,
+        "certificate_days": 30,
+        "certificate_error_days": 7,
+        "backup_status_file": "/nonexistent",
+        "backup_hours": 26,
+        "timeout_seconds": 5,
+    }
+    return checks.Asked(**usual | changes)
+
+
+def told(findings: Iterator[Any]) -> list[tuple[str, str]]:
+    return [(one.level, one.what) for one in findings]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, None),
+        ({"ActiveState": "inactive", "SubState": "dead"}, "does not run: it is inactive (dead)"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "it is activating (auto-restart)"),
+        ({"ActiveState": "inactive", "SubState": "dead", "Type": "oneshot"}, None),
+        ({"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}, "There is no unit"),
+        ({"NeedDaemonReload": "yes"}, "systemd has not read it since"),
+    ],
+)
+def test_a_unit_that_should_run_and_does_not(
+    checks: ModuleType, changes: dict[str, str], what: str | None
+) -> None:
+    unit = {
+        "Id": "labfleet-web.service",
+        "ActiveState": "active",
+        "SubState": "running",
+        "Type": "notify",
+        "NeedDaemonReload": "no",
+        "LoadState": "loaded",
+    }
+    found = told(checks.judge_unit(unit | changes, []))
+    assert [level for level, _ in found] == ([] if what is None else ["error"])
+    assert what is None or what in found[0][1]
+
+
+def test_a_unit_that_has_failed_is_told_once(checks: ModuleType) -> None:
+    unit = {"Id": "a.service", "ActiveState": "failed", "SubState": "failed", "LoadState": "loaded"}
+    assert told(checks.judge_unit(unit, ["a.service"])) == []
+
+
+def test_alarms_absent_nodes_and_partitions_of_the_broker(checks: ModuleType) -> None:
+    status = {
+        "alarms": [{"node": "rabbit@a", "resource": "disk"}],
+        "disk_nodes": ["rabbit@a", "rabbit@b"],
+        "running_nodes": ["rabbit@a"],
+        "partitions": {},
+    }
+    assert told(checks.judge_cluster(status)) == [
+        ("error", "The broker has the alarm 'disk' and takes no messages."),
+        ("error", "The node rabbit@b of the broker's cluster is away."),
+    ]
+    good = {"alarms": [], "disk_nodes": ["rabbit@a"], "running_nodes": ["rabbit@a"], "partitions": {}}
+    assert told(checks.judge_cluster(good)) == []
+
+
+def test_queues_without_members_and_dead_messages(checks: ModuleType) -> None:
+    whole = {"members": ["a", "b"], "online": ["a", "b"], "state": "running", "messages": 0}
+    queues = [
+        {"name": "labfleet.key.r", **whole},
+        {"name": "labfleet.key.python", **whole, "online": ["a"]},
+        {"name": "labfleet.dead", **whole, "messages": 3},
+    ]
+    assert told(checks.judge_queues(queues)) == [
+        ("error", "The queue labfleet.key.python misses its members on b."),
+        ("warning", "3 messages were delivered too often and are in labfleet.dead."),
+    ]
+    assert told(checks.judge_queues([])) == [("error", "The broker has no queues.")]
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(-1.0, "error"), (3.0, "error"), (20.0, "warning"), (31.0, None)]
+)
+def test_certificates_that_end(checks: ModuleType, days: float, level: str | None) -> None:
+    end = time.time() + days * 86400
+    found = told(checks.judge_certificate(Path("web.crt"), end, asked(checks)))
+    assert [one for one, _ in found] == ([] if level is None else [level])
+
+
+def test_the_end_of_a_certificate_is_read_from_its_file(checks: ModuleType, tmp_path: Path) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    end = datetime.datetime(2040, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = (
+        builder.not_valid_before(end - datetime.timedelta(days=1))
+        .not_valid_after(end)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "a.crt"
+    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    assert checks.ends(file, asked(checks)) == end.timestamp()
+
+
+def test_a_clock_that_is_behind(checks: ModuleType) -> None:
+    assert told(checks.clock(asked(checks, controller_time=time.time() + 300)))[0][0] == "error"
+    assert "behind" not in str(told(checks.clock(asked(checks))))
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        (None, None),
+        ({"succeeded_at": 0}, "No backup has ever succeeded."),
+        ({"succeeded_at": 3 * 3600}, None),
+        ({"succeeded_at": 50 * 3600}, "The last backup that succeeded is 50 hours old."),
+    ],
+)
+def test_the_age_of_the_last_backup(
+    checks: ModuleType, tmp_path: Path, status: dict[str, float] | None, what: str | None
+) -> None:
+    file = tmp_path / "status.json"
+    if status is not None:
+        ago = status["succeeded_at"]
+        file.write_text(json.dumps({"succeeded_at": time.time() - ago if ago else None}))
+    found = told(checks.backup(asked(checks, backup_status_file=str(file))))
+    assert found == ([] if what is None else [("error", what)])
+
+
+def test_addresses_of_nginx_and_their_certificates(checks: ModuleType) -> None:
+    text = """
+    server { listen 0.0.0.0:80 default_server; }
+    server {
+        listen 0.0.0.0:443 ssl http2 default_server;
+        ssl_certificate /etc/labfleet/tls/webserver.crt;
+    }
+    """
+    assert checks.listens(text.replace("{ listen", "{\n    listen")) == [
+        ("127.0.0.1", 443, "/etc/labfleet/tls/webserver.crt")
+    ]
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(checks: ModuleType) -> None:
+    def broken(asked: Any) -> Iterator[Any]:
+        raise OSError("no such thing")
+
+    ((level, what),) = told(checks.guarded(broken, asked(checks)))
+    assert (level, what) == (
+        "error",
+        "The check 'broken' could not be carried out: OSError: no such thing.",
+    )
+
+
+def test_it_looks_at_this_computer_without_complaint_about_itself(checks: ModuleType) -> None:
+    found = told(
+        one for check in (checks.disks, checks.memory) for one in checks.guarded(check, asked(checks))
+    )
+    assert not [what for _, what in found if "could not be carried out" in what]
