@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from .lab import Lab
-from .playbook import Run, site
+from .playbook import Run, play, site
 
 
 class TestConverged:
@@ -51,37 +52,31 @@ def stopped(run: Run, *words: str) -> None:
     assert set(run.changed.values()) <= {0}, run.changes
 
 
-class TestPreflight:
-    def test_unknown_group(self, lab: Lab, tmp_path: Path) -> None:
+class TestValidate:
+    def test_everything_at_once(self, lab: Lab, tmp_path: Path) -> None:
+        """Each tier's playbook too refuses a lab that can't work, and says all that is wrong with it."""
         machine = next(iter(lab.machines))
         inventory = inventory_with(lab, tmp_path, webservers={"hosts": {machine: {}}})
-        stopped(site(inventory), "webservers", "webserver")
-
-    def test_tier_without_a_machine(self, lab: Lab, tmp_path: Path) -> None:
-        inventory = inventory_with(lab, tmp_path)
-        text = (inventory / "hosts.yml").read_text()
-        hosts = yaml.safe_load(text)
+        hosts = yaml.safe_load((inventory / "hosts.yml").read_text())
         hosts["labfleet"]["children"]["database"] = {"hosts": {}}
         (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
-        stopped(site(inventory), "database")
-
-    def test_too_little_memory(self, lab: Lab) -> None:
+        facts = {"distribution": "Slackware", "distribution_version": "15", "memtotal_mb": 4000}
+        wrong = {
+            "ansible_facts": facts | {"distribution_major_version": "15"},
+            "labfleet_minimum_memory_mb": 99999999,
+            "labfleet_minimum_disk_mb": 99999998,
+            "common_minimum_disk_mb": 100,
+            "worker_slotts": 1,
+        }
         stopped(
-            site(lab.inventory, "-e", "common_minimum_memory_mb=99999999"),
-            "99999999",
-            "memory",
-            "Give it more",
+            play(inventory, "playbooks/webserver.yml", "-e", json.dumps(wrong)),
+            "The group database of the inventory has no machine",
+            "webservers",
+            "is webserver meant?",
+            "common_minimum_disk_mb, set for all machines, is now labfleet_minimum_disk_mb",
+            "Is worker_slots meant?",
+            "Slackware",
+            "Debian 12 and 13",
+            "99999999. Give it more",
+            "99999998. Free some space",
         )
-
-    def test_too_little_disk(self, lab: Lab) -> None:
-        stopped(
-            site(lab.inventory, "-e", "common_minimum_disk_mb=99999999"),
-            "99999999",
-            "disk",
-            "Free some space",
-        )
-
-    def test_unsupported_distribution(self, lab: Lab) -> None:
-        facts = '{"ansible_facts": {"distribution": "Slackware", "distribution_version": "15", '
-        facts += '"distribution_major_version": "15", "memtotal_mb": 4000}}'
-        stopped(site(lab.inventory, "-e", facts), "Slackware", "Debian 12 and 13")
