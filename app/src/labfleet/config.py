@@ -147,6 +147,8 @@ class JobsSection(Section):
     """`[jobs]`: how large one job may be, and how many jobs one call may change."""
 
     max_tasks: int = Field(default=100_000, gt=0)
+    # Of its specification; a list of as many tasks has some megabytes.
+    max_spec_bytes: int = Field(default=16 * MIB, gt=0)
     max_depth: int = Field(default=50, gt=0)
     max_bulk: int = Field(default=10_000, gt=0)
     tasks_shown: int = Field(default=100, gt=0)

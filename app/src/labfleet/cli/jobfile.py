@@ -140,7 +140,7 @@ def _parsed(content: bytes, name: str) -> Document:
     try:
         if content.lstrip().startswith(b"{"):
             return _json_or_yaml(content, name)
-        return read_yaml(content, name)
+        return read_yaml(content, name, large=True)
     except InvalidProtocol as error:
         raise InvalidJobFile(
             [Fault(name, each.line, "", f"{each.message} {each.hint}") for each in error.problems]
@@ -152,10 +152,10 @@ def _json_or_yaml(content: bytes, name: str) -> Document:
     value = _json(content)
     try:
         # JSON has tabs between its values at most, where YAML wants none.
-        document = read_yaml(content.replace(b"\t", b" "), name)
+        document = read_yaml(content.replace(b"\t", b" "), name, large=True)
     except InvalidProtocol as error:
         # JSON may write a rare letter as two halves, which is no text for YAML.
-        if value is not None and error.problems[0].code == "bad_value":
+        if value is not None and error.problems[0].code in {"bad_value", "broken_yaml"}:
             return Document(value, {})
         raise
     return document if value is None else Document(value, document.lines)

@@ -11,6 +11,7 @@ from labfleet.errors import Malformed
 from labfleet.web.services import services
 
 UPLOADS = frozenset({"pages.upload_dataset", "pages.submit_job"})
+SPECIFICATIONS = frozenset({"user.submit", "user.resubmit_job"})
 
 
 class LabfleetRequest(Request):
@@ -18,9 +19,11 @@ class LabfleetRequest(Request):
 
     @property
     def max_content_length(self) -> int | None:
-        """Large for forms that take files, small for everything else; a view may set its own."""
+        """Large for forms that take files and for jobs, small for the rest; a view may set its own."""
         if self._max_content_length is not None:
             return self._max_content_length
+        if self.endpoint in SPECIFICATIONS:
+            return services().settings.jobs.max_spec_bytes
         if self.endpoint in UPLOADS:
             return services().settings.web.max_upload_bytes + cast(
                 int, current_app.config["MAX_CONTENT_LENGTH"]

@@ -30,6 +30,13 @@ tree:
       protocol: table-summary
       inputs: {table: {task: "fit[0]", output: summary}}
 """
+SWEEP = """\
+tree:
+  task: fit
+  protocol: table-summary
+  sweep:
+    list:
+"""
 
 
 @dataclass
@@ -92,6 +99,17 @@ def test_a_file_may_be_json_or_standard_input(lab: Lab, indent: Any) -> None:
     ended = lab.run("submit", "-", "--json", stdin=json.dumps(spec, indent=indent))
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["tasks"][0]["parameters"]["top"] == 3
+
+
+def test_a_file_may_be_larger_than_a_manifest(lab: Lab) -> None:
+    point = "      - {parameters: {top: %d}, inputs: {table: DATASET}}\n"
+    points = "".join(point % (1 + number % 50) for number in range(4000))
+    job = lab.submit(text=SWEEP + points)
+    assert Path("job.yaml").stat().st_size > 256 * 1024
+    assert job["counts"]["total"] == 4000
+    faulty = (SWEEP + points + point % 99).replace("DATASET", lab.dataset)
+    told = lab.run("validate", "-", stdin=faulty)
+    assert (told.code, told.err.split(": ")[0]) == (1, "standard input:4006"), told.err
 
 
 def test_a_dry_run_tells_lanes_and_workers_and_makes_nothing(

@@ -58,7 +58,7 @@ def told(answer: TestResponse) -> tuple[int, str]:
         ("POST", "jobs", {"data": '{"protocol": NaN}', "headers": JSON}, (422, "invalid")),
         ("POST", "jobs", {"data": "[]", "headers": JSON}, (422, "invalid_job")),
         ("POST", "jobs", {"data": "{}"}, (415, "unsupported_media_type")),
-        ("POST", "jobs", {"data": "x" * 60_000, "headers": JSON}, (413, "too_large")),
+        ("POST", "jobs", {"data": "x" * 210_000, "headers": JSON}, (413, "too_large")),
         ("POST", "jobs", {"json": {"protocol": "greet", "colour": "red"}}, (422, "invalid_job")),
         ("POST", "jobs", {"json": {"protocol": ["greet"]}}, (422, "invalid_job")),
         ("POST", "jobs", {"json": {"protocol": "gr\0eet"}}, (422, "invalid")),

@@ -66,6 +66,28 @@ def test_a_document_of_any_depth_is_answered(api: Any) -> None:
     assert answer.status_code in {400, 422}
 
 
+def test_a_job_may_be_larger_than_other_documents(api: Any) -> None:
+    """`max_spec_bytes` is 200,000 here, and `max_body_bytes` 50,000."""
+
+    def sweep(size: int) -> dict[str, Any]:
+        points = [{"parameters": {"who": "x" * 900}}] * (size // 1000)
+        return {"tree": {"task": "fit", "protocol": "greet", "sweep": {"list": points}}}
+
+    made = api("POST", "jobs", json=sweep(150_000))
+    assert (made.status_code, made.json["counts"]["total"]) == (201, 150)
+    again = api("POST", f"jobs/{made.json['id']}/resubmit", json={"changes": sweep(140_000)})
+    assert (again.status_code, again.json["counts"]["total"]) == (201, 140)
+    large = {"label": "x" * 60_000}
+    for method, path, body in (
+        ("POST", "jobs", sweep(250_000)),
+        ("POST", f"jobs/{made.json['id']}/resubmit", {"changes": sweep(250_000)}),
+        ("PATCH", f"jobs/{made.json['id']}", large),
+    ):
+        refused = api(method, path, json=body)
+        assert (refused.status_code, refused.json["code"]) == (413, "too_large")
+    assert len(api("GET", "jobs").json["items"]) == 2
+
+
 def test_verbs_are_idempotent_or_conflicts_that_name_the_state(api: Any) -> None:
     job = api.submit()["id"]
     refused = api("POST", f"jobs/{job}/retry")

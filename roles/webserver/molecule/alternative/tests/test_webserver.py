@@ -33,6 +33,7 @@ def test_settings(host: Host) -> None:
     }
     assert told["leases"] == {"lease_seconds": 45, "heartbeat_seconds": 3}
     assert told["limits"] == {"cpu_seconds": 600, "output_bytes": 131072}
+    assert told["jobs"] == {"max_spec_bytes": 65536}
     assert told["webhooks"] == {"allowed_networks": ["192.0.2.0/24", "2001:db8::/32"]}
     assert told["log"] == {"level": "debug"}
 
