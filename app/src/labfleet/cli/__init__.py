@@ -17,6 +17,7 @@ _ROOMS = (
     "labfleet.cli.admin",
     "labfleet.cli.protocol_admin",
     "labfleet.cli.self_check",
+    "labfleet.cli.store_admin",
 )
 
 

@@ -1,0 +1,141 @@
+"""What the backup program decides: which snapshots serve a moment, what is too old, where gaps are."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "backup" / "files" / "backup.py"
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+FIRST, SECOND, THIRD = (f"0000000100000000000000{number}" for number in ("0A", "0B", "0C"))
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("backup_program", PROGRAM)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclasses look themselves up there.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def at(hours: float) -> datetime:
+    return NOON + timedelta(hours=hours)
+
+
+def base(
+    program: ModuleType, name: str, hours: float, *, complete: bool = True, start: str = FIRST
+) -> object:
+    ended = program.told(at(hours))
+    tags = ["base", "generation=g", *(["complete", f"start={start}", f"stop={start}"] if complete else [])]
+    told = {"id": name, "time": at(hours).isoformat(), "tags": [*tags, f"ended={ended}"]}
+    return program.Snapshot.of(told)
+
+
+def log(program: ModuleType, name: str, hours: float, first: str, last: str, generation: str = "g") -> object:
+    tags = ["wal", f"generation={generation}", f"first={first}", f"last={last}"]
+    return program.Snapshot.of({"id": name, "time": at(hours).isoformat(), "tags": tags})
+
+
+def files(program: ModuleType, *hours: float) -> list[object]:
+    return [program.Snapshot(str(hour), at(hour)) for hour in hours]
+
+
+def test_moments_have_a_zone(program: ModuleType) -> None:
+    assert program.moment("2026-11-21T12:00:00.123456789+00:00") == NOON + timedelta(microseconds=123456)
+    assert program.moment("2026-11-21T13:00:00+01:00") == program.moment("2026-11-21T12:00:00Z") == NOON
+    with pytest.raises(ValueError, match="no time zone"):
+        program.moment("2026-11-21T12:00:00")
+
+
+def test_the_newest_complete_base_backup_before_the_moment(program: ModuleType) -> None:
+    snapshots = [base(program, "a", -2), base(program, "b", -1), base(program, "c", 0, complete=False)]
+    assert program.choose_base(snapshots, None).id == "b"
+    assert program.choose_base(snapshots, at(-1)).id == "b"
+    assert program.choose_base(snapshots, at(-1.5)).id == "a"
+    with pytest.raises(program.Failed, match="no base backup from before") as refused:
+        program.choose_base(snapshots, at(-3))
+    assert program.told(at(-2)) in refused.value.hint
+
+
+def test_the_log_begins_early_enough_and_is_of_the_same_life(program: ModuleType) -> None:
+    wanted = base(program, "b", -1, start=SECOND)
+    snapshots = [
+        log(program, "early", -0.9, FIRST, SECOND),
+        log(program, "late", -0.5, SECOND, THIRD),
+        log(program, "after the next base backup", -0.1, THIRD, THIRD),
+        log(program, "of another life", 0, FIRST, THIRD, "other"),
+    ]
+    assert program.choose_wal(snapshots, wanted).id == "late"
+    too_early = log(program, "before it ended", -1.1, FIRST, FIRST)
+    with pytest.raises(program.Failed, match="is not in the backup"):
+        program.choose_wal([too_early, snapshots[2], snapshots[3]], wanted)
+
+
+def test_files_of_the_moment_or_the_first_later_ones(program: ModuleType) -> None:
+    snapshots = files(program, -2, -1, 0)
+    assert program.choose_files(snapshots, None).id == "0"
+    assert program.choose_files(snapshots, at(-1.5)).id == "-1"
+    assert program.choose_files(snapshots, at(-1)).id == "-1"
+    assert program.choose_files(snapshots, at(1)).id == "0"
+    with pytest.raises(program.Failed, match="no backup of the files"):
+        program.choose_files([], None)
+
+
+def test_gaps(program: ModuleType) -> None:
+    names = [f"{name}.gz" for name in (FIRST, SECOND, THIRD)]
+    assert program.gaps([*names, "00000002.history.gz", ".x.part"], FIRST) == []
+    assert program.gaps(names, SECOND) == []
+    assert program.gaps([names[0], names[2]], FIRST) == [SECOND]
+    assert program.gaps(names[1:], FIRST) == [FIRST]
+    assert program.gaps([], FIRST) == [FIRST]
+
+
+def test_after_the_last_segment_of_a_log_file_comes_the_first_of_the_next(program: ModuleType) -> None:
+    names = ["0000000100000000000000FF.gz", "000000010000000100000000.gz", "000000020000000100000000.gz"]
+    assert program.gaps(names, "0000000100000000000000FF") == []
+    assert program.gaps([names[0], "000000010000000100000001.gz"], names[0][:24]) == [names[1][:24]]
+
+
+def test_old_base_backups_go_and_two_stay(program: ModuleType) -> None:
+    days = [base(program, str(day), -24 * day) for day in (30, 20, 15, 10, 5)]
+    gone = program.expired(days, 14, NOON)
+    # The one of 15 days ago serves the moments of 14 days ago.
+    assert [one.id for one in gone] == ["30", "20"]
+    assert program.expired(days[:2], 14, NOON) == []
+    unfinished = [base(program, "old", -48, complete=False), base(program, "now", -1, complete=False)]
+    assert [one.id for one in program.expired(unfinished, 14, NOON)] == ["old"]
+
+
+def test_snapshots_of_the_log_that_a_newer_one_contains_go(program: ModuleType) -> None:
+    snapshots = [
+        log(program, "older", -3, FIRST, FIRST),
+        log(program, "closing", -2, FIRST, SECOND),
+        log(program, "newest", -1, SECOND, THIRD),
+    ]
+    assert [one.id for one in program.superseded(snapshots, [FIRST, SECOND])] == ["older"]
+    assert [one.id for one in program.superseded(snapshots, [THIRD])] == ["older", "closing"]
+    assert program.superseded([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        ("Fatal: unable to open config file: Lstat: no such file. Is there a repository at", "Mount"),
+        ("Fatal: repository contains errors", "damaged"),
+        ("ssh: connect to host vault port 22: Connection refused", "can't be reached"),
+        ("Fatal: wrong password or no key found", "passphrase"),
+        ("write /srv/backup: no space left on device, No space left", "full"),
+        ("something new", "docs/admin/backup.md"),
+    ],
+)
+def test_every_failure_says_what_to_do(program: ModuleType, message: str, word: str) -> None:
+    assert word in program.Failed(message).hint
