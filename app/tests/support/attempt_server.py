@@ -87,7 +87,8 @@ def digest(data: bytes) -> str:
 
 
 class FrontEnd(ThreadingHTTPServer):
-    """Listens on a free port of the loopback. `failures` makes the next requests answer 503."""
+    """Listens on a free port of the loopback. `failures` makes the next requests answer 503, `full` all that
+    bring an artifact."""
 
     daemon_threads = True
 
@@ -97,6 +98,7 @@ class FrontEnd(ThreadingHTTPServer):
         self.workers: dict[str, list[dict[str, Any]]] = {}
         self.draining = False
         self.failures = 0
+        self.full = False
         self.lock = threading.Lock()
 
     @property
@@ -112,7 +114,7 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str, **extra: Any) -> None:
         super().__init__(code)
         self.status = status
-        self.problem = {"status": status, "code": code, "detail": code, **extra}
+        self.problem = {"status": status, "code": code, "detail": code} | extra
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -193,6 +195,8 @@ class Handler(BaseHTTPRequestHandler):
         return attempt.inputs[rest]
 
     def _artifacts(self, attempt: Attempt, body: bytes, query: dict[str, str], rest: str) -> Any:
+        if self.server.full:
+            raise Refusal(503, "store_unavailable", detail="No space left on device.")
         if digest(body) != self.headers["X-Content-SHA256"]:
             raise Refusal(422, "checksum")
         attempt.artifacts[rest] = body

@@ -75,6 +75,10 @@ class Shepherd:
             return verdict.user_failure(str(error))
         except (BadOutput, Exceeded) as error:
             return verdict.user_failure(str(error), 0)
+        except Away as error:
+            if self._patience.exhausted:  # there is nobody to be told
+                raise
+            return verdict.system_failure(f"The webserver could not do its part for too long: {error}")
         except OSError as error:
             return verdict.system_failure(f"The worker failed: {error}.")
 

@@ -117,7 +117,7 @@ def _judge(answer: http.client.HTTPResponse) -> None:
         return
     body = answer.read(CHUNK)
     if answer.status in _LATER:
-        raise Away(f"HTTP {answer.status}")
+        raise Away(f"{answer.status} {_problem(body).get('detail', '')}".rstrip())
     raise Refused(answer.status, _problem(body))
 
 

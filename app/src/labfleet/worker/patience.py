@@ -36,13 +36,18 @@ class Patience:
         return self._given_up.is_set() or time.monotonic() - self._last_reached > self._seconds
 
     def call(self, action: Callable[[], T]) -> T:
-        """The result of `action`; `Away` when patience has run out, `Refused` at once."""
-        pause = FIRST_PAUSE_SECONDS
+        """The result of `action`; `Away` when patience has run out, `Refused` at once.
+
+        It runs out as well when only this call has found nobody for so long: other parts of the front end
+        may answer while its store is full.
+        """
+        pause, failing_since = FIRST_PAUSE_SECONDS, None
         while True:
             try:
                 result = action()
             except Away:
-                if self.exhausted:
+                failing_since = failing_since or time.monotonic()
+                if self.exhausted or time.monotonic() - failing_since > self._seconds:
                     raise
                 # Spread, so that a fleet doesn't come back at one instant.
                 self._given_up.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311

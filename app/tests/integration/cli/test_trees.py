@@ -174,6 +174,19 @@ def test_every_fault_is_told_with_its_line(lab: Lab) -> None:
     assert (told["ok"], told["errors"][2]["line"]) == (False, 11)
 
 
+CYCLE = """\
+tree:
+  sequential:
+    - task: a
+      protocol: table-summary
+      inputs: {table: {task: b, output: summary}}
+    - task: b
+      protocol: table-summary
+      inputs: {table: {task: a, output: summary}}
+"""
+MANY = json.dumps({"parameters.top": list(range(400)), "parameters.delimiter": ["comma"] * 400})
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -190,6 +203,24 @@ def test_every_fault_is_told_with_its_line(lab: Lab) -> None:
             "bad.yaml:4: tree.colour: Extra inputs",
         ),
         ("label: x\nunknown: 3\n", "bad.yaml:2: unknown: Extra inputs"),
+        (CYCLE, "bad.yaml:5: tree.sequential.0.inputs: table: the task 'b' is not before it"),
+        (
+            CYCLE.replace("task: b, ", "task: c, "),
+            "bad.yaml:5: tree.sequential.0.inputs: table: the job has no task",
+        ),
+        (
+            CYCLE.replace("task: b\n", "task: a\n"),
+            "bad.yaml:6: tree.sequential.1.task: the name 'a' is given",
+        ),
+        (
+            "tree:\n  sequential:\n    - parallel: []\n",
+            "bad.yaml:3: tree.sequential.0.parallel: List should have",
+        ),
+        (
+            f"tree:\n  task: a\n  protocol: table-summary\n  sweep: {{grid: {MANY}}}\n",
+            "bad.yaml:4: tree.sweep: the job",
+        ),
+        ("tree: " + "{sequential: [" * 10_000 + "]}" * 10_000, "bad.yaml:1: More than 40 levels"),
     ],
 )
 def test_what_is_no_job(lab: Lab, text: str, told: str) -> None:
@@ -198,6 +229,9 @@ def test_what_is_no_job(lab: Lab, text: str, told: str) -> None:
     assert ended.code == 1
     assert told in ended.err
     assert "Traceback" not in ended.err
+    submitted = lab.run("submit", "bad.yaml")
+    assert (submitted.code, told in submitted.err) == (1, True)
+    assert lab.json("jobs")["items"] == []
 
 
 def test_options_of_a_protocol_do_not_go_with_a_file(lab: Lab) -> None:
@@ -328,6 +362,16 @@ def test_verbs_of_jobs(lab: Lab) -> None:
     assert f"Job {lab.job}: deleted." in both.out
     assert "There is no job 00000000" in both.err
     assert lab.run("show", lab.job).code == 1
+
+
+def test_a_running_task_is_not_retried(lab: Lab) -> None:
+    lab.submit()
+    lab.worker.claim(lab.tasks()["clean"]["id"])
+    for arguments in ((lab.job,), (lab.job, "--task", "clean")):
+        ended = lab.run("retry", *arguments)
+        assert (ended.code, "can't be retried: it is running" in ended.err) == (1, True)
+        assert "Wait for its end, or cancel it first." in ended.err
+    assert lab.tasks()["clean"]["attempt"] == 1
 
 
 def test_verbs_of_single_tasks(lab: Lab) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
+
+from labfleet.db.models import User
 
 TREE = {
     "sequential": [
@@ -64,6 +69,83 @@ def test_a_document_of_any_depth_is_answered(api: Any) -> None:
     text = '{"tree":' + '{"sequential":[' * 1_500 + "]}" * 1_500 + "}"
     answer = api("POST", "jobs", data=text, content_type="application/json")
     assert answer.status_code in {400, 422}
+
+
+def leaf(name: str, source: str = "", output: str = "counts") -> dict[str, Any]:
+    """A task, with an output of another one as its input."""
+    inputs = {"table": {"task": source, "output": output}} if source else {}
+    return {"task": name, "protocol": "greet", "inputs": inputs}
+
+
+MANY = {"parameters.times": list(range(400)), "parameters.who": [str(number) for number in range(400)]}
+
+
+@pytest.mark.parametrize(
+    ("tree", "path", "told"),
+    [
+        ({"parallel": [leaf("a", "b"), leaf("b", "a")]}, "tree.parallel.0.inputs", "not before it"),
+        ({"sequential": [leaf("a", "b"), leaf("b", "a")]}, "tree.sequential.0.inputs", "not before it"),
+        ({"sequential": [leaf("a"), leaf("b", "c")]}, "tree.sequential.1.inputs", "has no task 'c'"),
+        ({"sequential": [leaf("a"), leaf("b", "a", "c")]}, "tree.sequential.1.inputs.table", "no output 'c'"),
+        (leaf("a") | {"sweep": {"grid": MANY}}, "tree.sweep", "160000 tasks or more; at most 100000"),
+        ({"sequential": [leaf("a"), {"parallel": []}]}, "tree.sequential.1.parallel", "at least 1 item"),
+        ({"sequential": [leaf("a"), leaf("a")]}, "tree.sequential.1.task", "given at tree.sequential.0"),
+    ],
+)
+def test_a_tree_that_makes_no_sense_is_refused_with_its_place(
+    api: Any, tree: dict[str, Any], path: str, told: str
+) -> None:
+    answer = api("POST", "jobs", json={"tree": tree})
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_job")
+    assert [told in fault["message"] for fault in answer.json["errors"] if fault["path"] == path] == [True]
+    assert api("GET", "jobs").json["items"] == []
+
+
+def test_a_tree_of_depth_10000_is_refused(api: Any) -> None:
+    text = '{"tree":' + '{"sequential":[' * 10_000 + "]}" * 10_000 + "}"
+    answer = api("POST", "jobs", data=text, content_type="application/json")
+    assert (answer.status_code, answer.json["code"]) in {(400, "malformed"), (422, "invalid_job")}
+    assert answer.json["hint"]
+    assert api("GET", "jobs").json["items"] == []
+
+
+def test_a_running_task_is_not_retried(api: Any, running: Any) -> None:
+    job, worker = running()
+    before = api("GET", f"jobs/{job['id']}").json
+    for path in (f"tasks/{before['tasks'][0]['id']}", f"jobs/{job['id']}"):
+        for verb in ("retry", "force-retry", "reset"):
+            refused = api("POST", f"{path}/{verb}")
+            assert (refused.status_code, refused.json["code"]) == (409, "wrong_state")
+            assert refused.json["state"] == "running"
+    assert api("GET", f"jobs/{job['id']}").json == before
+    assert worker("POST", "heartbeat", json={}).status_code == 200
+
+
+@pytest.mark.parametrize("verbs", [("retry", "retry"), ("retry", "reset"), ("force-retry", "DELETE")])
+def test_of_two_people_at_once_the_second_is_told_how_it_stands(
+    api: Any, caller: Callable[[User], Any], admin: User, verbs: tuple[str, str]
+) -> None:
+    root = caller(admin)
+    for _ in range(5):
+        job = api.submit()["id"]
+        api("POST", f"jobs/{job}/cancel")
+        both = Barrier(2, timeout=20)
+
+        def act(who: Any, verb: str, job: str = job, both: Barrier = both) -> Any:
+            both.wait()
+            path = f"jobs/{job}"
+            return who("DELETE", path) if verb == "DELETE" else who("POST", f"{path}/{verb}")
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(act, (api, root), verbs))
+        (refused,) = [answer for answer in answers if answer.status_code >= 300]
+        if refused.status_code == 404:
+            assert verbs[1] == "DELETE" and api("GET", f"jobs/{job}").status_code == 404
+        else:
+            now = api("GET", f"jobs/{job}").json
+            assert (refused.status_code, refused.json["code"]) == (409, "wrong_state")
+            assert refused.json["state"] == now["state"] == "queued"
+            assert now["tasks"][0]["attempt"] == 2
 
 
 def test_a_job_may_be_larger_than_other_documents(api: Any) -> None:

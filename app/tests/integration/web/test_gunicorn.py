@@ -34,6 +34,8 @@ def server(
         max_upload_bytes = 4000000
         max_body_bytes = 100000
         behind_nginx = false
+        [jobs]
+        max_spec_bytes = 100000
         [database]
         host = "{database_url.host}"
         port = {database_url.port or 5432}

@@ -332,6 +332,16 @@ def test_patience_has_an_end(shepherd: Start, front_end: FrontEnd) -> None:
     assert run.attempt.finish is None
 
 
+def test_a_full_store_ends_it_as_a_failure_of_the_system(shepherd: Start, front_end: FrontEnd) -> None:
+    """The front end hears and answers; only what the program has made can't be kept there."""
+    front_end.full = True
+    run = shepherd(WRITE + "open(out + '/table.csv', 'w').write('a')", outputs=TABLE, patience=1.0)
+    ended = run.wait()
+    assert (ended["outcome"], ended["failure"]) == ("failed", "system")
+    assert "No space left on device" in ended["message"]
+    assert run.attempt.heartbeats > 0
+
+
 def test_a_damaged_input_is_fetched_again_and_in_the_end_reported(shepherd: Start) -> None:
     run = shepherd("pass", patience=0.5, inputs={"data": b"good"})
     run.attempt.inputs["data"] = b"evil"

@@ -179,6 +179,19 @@ def test_patience_ends() -> None:
         Patience(1000, given_up).call(call)
 
 
+@pytest.mark.usefixtures("_quick")
+def test_patience_ends_for_what_alone_finds_nobody() -> None:
+    patience = Patience(0.02)
+
+    def call() -> None:
+        patience.reached()  # as the heartbeat says all the time
+        raise Away
+
+    with pytest.raises(Away):
+        patience.call(call)
+    assert not patience.exhausted
+
+
 def test_a_refusal_is_not_repeated() -> None:
     calls = []
 
