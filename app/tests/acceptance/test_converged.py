@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .lab import Lab
+from .lab import Lab, Machine
 from .playbook import Run, play, site
 
 
@@ -80,3 +80,23 @@ class TestValidate:
             "99999999. Give it more",
             "99999998. Free some space",
         )
+
+    def test_a_tier_that_is_cut_off(self, lab: Lab, worker: Machine) -> None:
+        """Packets that vanish on the way are found."""
+        if len(lab.machines) == 1:
+            return
+        broker = lab.machine("rabbitmq")
+        rule = f"ip daddr {broker.private_address} tcp dport 5672 drop"
+        worker.run("nft add table inet acceptance")
+        try:
+            worker.run(
+                "nft add chain inet acceptance out '{ type filter hook output priority 0; }' && "
+                f"nft add rule inet acceptance out {rule}"
+            )
+            stopped(
+                play(lab.inventory, "playbooks/validate.yml"),
+                f"{worker.name} does not reach {broker.name} at {broker.private_address} port 5672",
+                "(no answer)",
+            )
+        finally:
+            worker.run("nft delete table inet acceptance")

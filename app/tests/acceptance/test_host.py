@@ -7,7 +7,9 @@ import json
 import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -70,17 +72,99 @@ class TestSockets:
             expected |= {"660 labfleet-publisher:labfleet-runner /run/labfleet-publisher/publisher.sock"}
         assert set(lines) == expected
 
-    def test_tiers_are_closed_to_the_outside(self, lab: Lab) -> None:
-        if len(lab.machines) > 1:
-            return
-        machine = lab.machine("database")
+    @every_machine
+    def test_tiers_are_closed_to_the_outside(self, machine: Machine) -> None:
         for port in (5432, 5672, 8443, 4369, 25672):
             done = subprocess.run(
-                ["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{machine.address}/{port}"],
+                ["timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/{machine.address}/{port}"],
                 capture_output=True,
                 check=False,
             )
             assert done.returncode != 0, f"{port} answers from the controller"
+
+
+ANYWHERE = {"0.0.0.0/0", "::/0"}
+FIREWALL_HEAD = [
+    "type filter hook input priority filter; policy drop;",
+    "ct state vmap { invalid : drop, established : accept, related : accept }",
+    'iif "lo" accept',
+    "meta l4proto { 1, 58 } accept",
+    "ip6 saddr fe80::/10 udp dport 546 accept",
+]
+
+
+def expected_doors(machine: Machine) -> set[tuple[str, int]]:
+    """Whom the firewall of a host of these tiers lets in, as source and TCP port."""
+
+    def others(*tiers: str) -> set[str]:
+        """Private addresses of the other machines of these tiers."""
+        return {
+            other.private_address
+            for other in LAB.machines.values()
+            if other.name != machine.name and other.tiers & set(tiers)
+        }
+
+    webservers = {other.private_address for other in LAB.of("webserver")}
+    doors = {(source, 22) for source in ANYWHERE}
+    if "webserver" in machine.tiers:
+        doors |= {(source, port) for source in ANYWHERE for port in (80, 443)}
+        doors |= {(source, 443) for source in others("worker")}
+    if "queue" in machine.tiers:
+        doors |= {(source, 8443) for source in webservers}
+    if "database" in machine.tiers:
+        doors |= {(source, 5432) for source in webservers}
+    if "rabbitmq" in machine.tiers:
+        doors |= {(source, 5672) for source in others("queue", "worker")}
+    return doors
+
+
+def doors(rule: dict[str, Any]) -> set[tuple[str, int]]:
+    """The sources and ports of one rule that lets somebody in."""
+    given = {match["left"]["payload"]["field"]: match["right"] for match in matches(rule)}
+    assert rule["expr"][-1] == {"accept": None}, rule
+    return {
+        (source(address), port) for address in several(given["saddr"]) for port in several(given["dport"])
+    }
+
+
+def matches(rule: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a rule compares in packets."""
+    found = [part["match"] for part in rule["expr"] if "match" in part]
+    return [match for match in found if "payload" in match["left"]]
+
+
+def several(value: Any) -> list[Any]:
+    """The members of a set, or the one value."""
+    return list(value["set"]) if isinstance(value, dict) and "set" in value else [value]
+
+
+def source(address: Any) -> str:
+    """An address or network as text."""
+    return address if isinstance(address, str) else f"{address['prefix']['addr']}/{address['prefix']['len']}"
+
+
+class TestFirewall:
+    @every_machine
+    def test_exactly_these_doors(self, machine: Machine) -> None:
+        listing = json.loads(machine.run("nft --json list table inet labfleet"))["nftables"]
+        tcp = [
+            rule
+            for entry in listing
+            for rule in [entry.get("rule", {"expr": []})]
+            if any(match["left"]["payload"]["protocol"] == "tcp" for match in matches(rule))
+        ]
+        assert set().union(*(doors(rule) for rule in tcp)) == expected_doors(machine)
+
+    @every_machine
+    def test_nothing_else(self, machine: Machine) -> None:
+        lines = machine.run("nft --numeric-protocol list table inet labfleet").splitlines()
+        assert [line.strip() for line in lines if " tcp dport " not in line] == [
+            "table inet labfleet {",
+            "chain input {",
+            *FIREWALL_HEAD,
+            "}",
+            "}",
+        ]
 
 
 def patterns(lab: Lab) -> list[str]:
@@ -119,6 +203,7 @@ def public_half(text: str) -> str:
     return "".join(line for line in pem.splitlines() if not line.startswith("-----"))
 
 
+LARGEST_LEFT = 20_000_000
 CAT = "-print0 | xargs -0 -r cat 2>/dev/null"
 PLACES = {
     "journal": "journalctl --no-pager -o export -a",
@@ -152,7 +237,7 @@ class TestSecrets:
 
     def test_not_in_what_ansible_prints(self, lab: Lab, tmp_path: Path) -> None:
         output = site(lab.inventory, "-vvv", ANSIBLE_LOG_PATH=str(tmp_path / "log")).good().output
-        texts = {"run at -vvv": output, **self.kept_logs()}
+        texts = {"run at -vvv": output, **self.kept_logs(), **self.left_by_ansible()}
         found = [
             (name, value[:4]) for name, text in texts.items() for value in patterns(lab) if value in text
         ]
@@ -163,6 +248,16 @@ class TestSecrets:
         given = [Path(os.environ["LABFLEET_ANSIBLE_LOG"])] if "LABFLEET_ANSIBLE_LOG" in os.environ else []
         kept = [*given, *(REPOSITORY / ".lab" / "logs").rglob("*.log")]
         return {str(path): path.read_text(errors="replace") for path in kept if path.is_file()}
+
+    def left_by_ansible(self) -> dict[str, str]:
+        """Caches, temporary files and the like, of this user on this computer."""
+        texts = {}
+        for path in (Path.home() / ".ansible").rglob("*"):
+            # Another run may have ended meanwhile.
+            with suppress(FileNotFoundError):
+                if path.is_file() and path.stat().st_size < LARGEST_LEFT:
+                    texts[str(path)] = path.read_text(errors="replace")
+        return texts
 
     def test_kept_for_the_owner_only(self, lab: Lab) -> None:
         for path in lab.secrets.rglob("*"):
@@ -186,6 +281,8 @@ OWN_UNITS = {
     "queue": {"labfleet-runner.service", "labfleet-runner.socket", "labfleet-publisher.service"},
     "worker": {"labfleet-worker.service"},
 }
+EVERYWHERE = {"labfleet-firewall.service"}
+"""Units of every machine, whatever its tiers."""
 PASSING = ("labfleet-attempt-", "labfleet-lab-")
 """Units of running attempts, and those that the image of a test machine brings."""
 CREDENTIALS = {
@@ -227,7 +324,7 @@ class TestUnits:
         listing = machine.run("systemctl list-units --all --plain --no-legend 'labfleet*' --no-pager")
         rows = [line.split()[:4] for line in listing.splitlines()]
         own = {row[0]: row[2] for row in rows if not row[0].startswith(PASSING)}
-        expected = {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
+        expected = EVERYWHERE | {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
         assert own == dict.fromkeys(expected, "active")
 
     @every_machine
@@ -246,7 +343,8 @@ class TestUnits:
 
     @every_machine
     def test_text(self, machine: Machine) -> None:
-        for unit in sorted(unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())):
+        units = EVERYWHERE | {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
+        for unit in sorted(units):
             expected = (EXPECTED / unit).read_text().splitlines()
             assert normal(machine, machine.run(f"cat /etc/systemd/system/{unit}")) == expected, unit
 

@@ -57,10 +57,12 @@ def protocols() -> Iterator[Job]:
 def integration() -> Iterator[Job]:
     """Against a PostgreSQL and a RabbitMQ that the project's own roles have made on a machine of its own."""
     folder, host, password = inventory("services", "local"), address("services"), secrets.token_hex(16)
+    network = f"{host.rpartition('.')[0]}.0/24"
     everything = {"vhost": "labfleet", "configure": ".*", "write": ".*", "read": ".*"}
     more = {
         "postgresql_listen_addresses": ["127.0.0.1", host],
-        "postgresql_allowed_networks": [f"{host.rpartition('.')[0]}.0/24"],
+        "postgresql_allowed_networks": [network],
+        "labfleet_extra_rules": [{"port": 5672, "sources": [network], "comment": "the tests"}],
         "postgresql_roles": [{"name": "labfleet_test", "password": password, "databases": []}],
         "postgresql_databases": [],
         "rabbitmq_listen_addresses": ["127.0.0.1", host],

@@ -292,7 +292,7 @@ class TestWhatThereIs:
 
     def test_links_lead_between_tiers(self) -> None:
         shared = yaml.safe_load((ROOT / "group_vars" / "all.yml").read_text())
-        ends = {link[end] for link in shared["labfleet_links"] for end in ("from", "to")}
+        ends = {link[end] for link in shared["labfleet_links"] for end in ("from", "to") if end in link}
         assert ends <= set(shared["labfleet_known_groups"])
 
     def test_every_playbook_validates_first(self) -> None:

@@ -33,7 +33,19 @@ def role(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_are_roles() -> None:
-    expected = {"app", "backup", "common", "nginx", "postgresql", "queue", "rabbitmq", "webserver", "worker"}
+    expected = {
+        "app",
+        "backup",
+        "common",
+        "firewall",
+        "hardening",
+        "nginx",
+        "postgresql",
+        "queue",
+        "rabbitmq",
+        "webserver",
+        "worker",
+    }
     assert {role.name for role in ROLES} == expected
 
 

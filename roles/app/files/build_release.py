@@ -2,8 +2,8 @@
 """Build one release of the application on the controller: one tar that a node installs without a network.
 
 The tar holds our wheel, every locked dependency as a wheel for the node's Python and architecture,
-uv's own wheel, `requirements.txt` with a hash for each file, and the protocols that ship. Its name is
-the version and a digest of everything that goes into it, so an unchanged source is never built twice.
+uv's own wheel, `requirements.txt` with a hash for each file, `sbom.cdx.json` (CycloneDX), and the protocols
+that ship. Its name is the version and a digest of all that goes into it: an unchanged source is never built twice.
 Prints `{"name", "version", "archive", "built"}` as JSON. Run it with the controller's environment.
 """
 
@@ -22,11 +22,12 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
 # Raise it when the layout of the tar changes, so that nodes get a new release.
-LAYOUT = "1"
+LAYOUT = "2"
 KEPT_ARCHIVES = 8
 # Debian 12 has glibc 2.36; a wheel for an older one runs there too.
 GLIBC_MINORS = range(36, 4, -1)
@@ -125,6 +126,8 @@ def build(options: argparse.Namespace, name: str, archive: Path, scratch: Path) 
     needed = [line for line in requirements if not line.startswith("uv==")]
     lines = [*needed, f"{own_line} --hash=sha256:{hashed}", ""]
     (content / "requirements.txt").write_text("\n".join(lines))
+    listing = bill_of_materials(options, {line.partition("==")[0] for line in needed}, ours)
+    (content / "sbom.cdx.json").write_text(json.dumps(listing, indent=2) + "\n")
     if (options.source / "protocols").is_dir():
         litter = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
         shutil.copytree(options.source / "protocols", content / "protocols", ignore=litter)
@@ -160,6 +163,32 @@ def locked_requirements(options: argparse.Namespace) -> list[str]:
         "platform_python_implementation": "CPython",
     }
     return [line for line in (applicable(line, environment) for line in chosen) if line]
+
+
+def bill_of_materials(options: argparse.Namespace, names: set[str], ours: Path) -> dict[str, Any]:
+    """What the release is made of, in CycloneDX: the locked packages of these names, and our own wheel."""
+    export = [
+        options.uv,
+        "export",
+        "--frozen",
+        "--no-dev",
+        "--format=cyclonedx1.5",
+        "--preview-features=sbom-export",
+    ]
+    listing: dict[str, Any] = json.loads(
+        run([*export, *(f"--extra={extra}" for extra in extras(options))], options.source)
+    )
+    # A package that another system needs is not in the release.
+    listing["components"] = [component for component in listing["components"] if component["name"] in names]
+    own = listing["metadata"]["component"]
+    own["hashes"] = [{"alg": "SHA-256", "content": hashlib.sha256(ours.read_bytes()).hexdigest()}]
+    there = {own["bom-ref"], *(component["bom-ref"] for component in listing["components"])}
+    listing["dependencies"] = [
+        {**entry, "dependsOn": [name for name in entry.get("dependsOn", []) if name in there]}
+        for entry in listing["dependencies"]
+        if entry["ref"] in there
+    ]
+    return listing
 
 
 def joined(text: str) -> list[str]:

@@ -60,6 +60,7 @@ def install(options: argparse.Namespace, content: Path, release: Path, scratch: 
     command += ["--find-links", str(content / "wheels"), "--require-hashes"]
     command += ["--link-mode=copy", "--compile-bytecode"]
     run([*command, "--requirement", str(content / "requirements.txt")], environment)
+    shutil.copy(content / "sbom.cdx.json", release / "sbom.cdx.json")
     if (content / "protocols").is_dir():
         shutil.copytree(content / "protocols", release / "share/protocols")
     if options.source_directory:

@@ -46,6 +46,17 @@ def test_only_the_parts_that_were_asked_for(host: Host) -> None:
         assert host.run(f"{python} -c 'import {absent}'").rc == 1, absent
 
 
+def test_bill_of_materials_is_what_is_installed(host: Host, release: str) -> None:
+    listing = json.loads(host.file(f"{release}/sbom.cdx.json").content_string)
+    assert (listing["bomFormat"], listing["metadata"]["component"]["name"]) == ("CycloneDX", "labfleet")
+    told = {(entry["name"], entry["version"]) for entry in listing["components"]}
+    assert all(entry["purl"].startswith("pkg:pypi/") for entry in listing["components"])
+    folders = host.check_output(f"ls -d {release}/lib/python3*/site-packages/*.dist-info").splitlines()
+    names = [folder.rpartition("/")[2].removesuffix(".dist-info").rpartition("-") for folder in folders]
+    there = {(name.lower().replace("_", "-").replace(".", "-"), version) for name, _, version in names}
+    assert told == {entry for entry in there if entry[0] != "labfleet"}
+
+
 def test_protocols_that_ship_come_along(host: Host) -> None:
     shipped = host.check_output(f"ls {PREFIX}/current/share/protocols").split()
     assert {"differential-network", "table-summary"} <= set(shipped)
