@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
@@ -164,7 +164,9 @@ class BlobStore:
         try:
             yield target
         finally:
-            target.close()
+            # What a full disk has not taken is still in the buffer, and closing tries it once more.
+            with suppress(OSError):
+                target.close()
             Path(target.name).unlink(missing_ok=True)
 
     def _keep(self, received: Path, blob: Blob) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -76,6 +78,24 @@ def test_what_is_refused_leaves_nothing(
 ) -> None:
     with pytest.raises(error):
         store.put(source, **arguments)
+    assert left_over(store) == []
+
+
+@pytest.fixture
+def _no_room() -> Iterator[None]:
+    """The system lets this process write nothing to any file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_no_room")
+@pytest.mark.parametrize("size", [1, 5_000_000])
+def test_what_finds_no_room_is_told_and_leaves_nothing(store: BlobStore, size: int) -> None:
+    with pytest.raises(StoreUnavailable):
+        store.put(BytesIO(b"x" * size), limit=size)
+    assert not store.writable()
     assert left_over(store) == []
 
 
