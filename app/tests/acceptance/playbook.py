@@ -48,13 +48,14 @@ def site(inventory: Path, *options: str, **environment: str) -> Run:
     return play(inventory, "site.yml", *options, **environment)
 
 
-def play(inventory: Path, playbook: str, *options: str, **environment: str) -> Run:
-    """Run any playbook of the project as an admin does."""
+def play(inventory: Path, playbook: str, *options: str, folder: Path = REPOSITORY, **environment: str) -> Run:
+    """Run any playbook of the project, or of another checkout in `folder`, as an admin does."""
     command = [str(BIN / "ansible-playbook"), "-i", str(inventory), playbook, *options]
+    config = str(folder / "ansible.cfg")
     done = subprocess.run(
         command,
-        cwd=REPOSITORY,
-        env=ansible_environment(**environment),
+        cwd=folder,
+        env=ansible_environment(ANSIBLE_CONFIG=config, **environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

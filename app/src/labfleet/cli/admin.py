@@ -6,10 +6,12 @@ machines that lack the web extra.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,18 +93,25 @@ def db() -> None:
 @click.option(
     "--password-file", metavar="PATH", help="Its password, - for standard input.  [default: credential]"
 )
-def db_upgrade(user: str, password_file: str | None) -> None:
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    help="pre: only what the old code can live with; post: the rest, when all code is new.  [default: all]",
+)
+def db_upgrade(user: str, password_file: str | None, phase: str | None) -> None:
     """Migrate to this release's schema and grant rights. Prints 'upgraded' or 'unchanged'.
 
     Without --password-file the password is the credential `owner_password`.
     """
-    from labfleet.db.upgrade import upgrade  # noqa: PLC0415
+    from labfleet.db.upgrade import Phase, upgrade  # noqa: PLC0415
 
     password = _secret(password_file) if password_file else config.credential("owner_password")
     with database(user, password) as engine:
-        done = upgrade(engine)
+        done = upgrade(engine, Phase(phase) if phase else None)
     click.echo("unchanged" if done.before == done.after else "upgraded", nl=False)
     click.echo(f": {done.before or 'empty'} -> {done.after}; rights for {', '.join(done.roles) or 'nobody'}")
+    if done.waiting:
+        click.echo(f"waiting for --phase post: {', '.join(done.waiting)}")
 
 
 @db.command("current")
@@ -115,6 +124,25 @@ def db_current() -> None:
     click.echo(f"{current or 'empty'} (this release needs {upgrade.newest()})")
     if current != upgrade.newest():
         sys.exit(3)
+
+
+@db.command("status")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def db_status(as_json: bool) -> None:
+    """Show which revisions wait, in which phase, and what a newer release has changed."""
+    from labfleet.db import upgrade  # noqa: PLC0415
+
+    with database() as engine:
+        found = upgrade.status(engine)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.current or 'empty'} (this release knows {found.newest})")
+    for change in found.pending:
+        click.echo(f"{change.revision}\t{change.phase}\twaits")
+    for change in found.unknown:
+        word = "can be lived with" if change.rollback_safe else "can NOT be lived with"
+        click.echo(f"{change.revision}\t{change.phase}\tof a newer release, {word}")
 
 
 @click.group()

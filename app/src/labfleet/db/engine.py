@@ -6,10 +6,16 @@ with session_factory(engine)() as session, session.begin():
 
 from __future__ import annotations
 
-from sqlalchemy import URL, Engine, create_engine
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.config import DatabaseSection
+
+T = TypeVar("T")
 
 
 def database_url(database: DatabaseSection, password: str | None, user: str | None = None) -> URL:
@@ -34,8 +40,11 @@ def make_engine(database: DatabaseSection, password: str | None, user: str | Non
 
 
 def engine_for(url: URL | str, *, pool_size: int = 10, connect_timeout: int = 5) -> Engine:
-    """An engine for a URL; times come back in UTC whatever the server's zone is."""
-    return create_engine(
+    """An engine for a URL; times come back in UTC whatever the server's zone is.
+
+    A password of several lines is several passwords, tried in turn: while one is rotated, two may be right.
+    """
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -45,6 +54,26 @@ def engine_for(url: URL | str, *, pool_size: int = 10, connect_timeout: int = 5)
             "options": "-c timezone=UTC",
             "application_name": "labfleet",
         },
+    )
+    event.listen(engine, "do_connect", _connect)
+    return engine
+
+
+def first_accepted(passwords: str | None, connect: Callable[[str | None], T]) -> T:
+    """Connect with the first password that does it, one a line."""
+    first, _, others = (passwords or "").partition("\n")
+    try:
+        return connect(first or None)
+    except psycopg.OperationalError:
+        if not others:
+            raise
+    return first_accepted(others, connect)
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+    return first_accepted(
+        parameters.get("password"),
+        lambda password: dialect.connect(*arguments, **{**parameters, "password": password}),
     )
 
 

@@ -1,6 +1,8 @@
 """Who may do what in the database. Applied after each migration, so that a new table can't be forgotten.
 
-Each role gets exactly what stands here: everything is revoked first.
+Each role gets exactly what stands here: everything else is revoked. While an update is under way nothing is
+revoked, for the old code runs beside the new. What a release has no more use for therefore stays here until
+the release after it: a rollback needs it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ WEB: Mapping[str, str] = {
     "deliveries": ADD,
     "workers": ALL,
     "alembic_version": READ,
+    "schema_changes": READ,
 }
 
 DISPATCHER: Mapping[str, str] = {
@@ -53,25 +56,27 @@ DISPATCHER: Mapping[str, str] = {
     "artifacts": ADD,
     "deliveries": CHANGE,
     "alembic_version": READ,
+    "schema_changes": READ,
 }
 
 ROLES: Mapping[str, Mapping[str, str]] = {"labfleet_web": WEB, "labfleet_dispatcher": DISPATCHER}
 
 
-def apply_grants(connection: Connection) -> list[str]:
-    """Give each role that exists what stands above; the names of those roles."""
+def apply_grants(connection: Connection, *, withdraw: bool = True) -> list[str]:
+    """Give each role that exists what stands above, with `withdraw` nothing else; tell these roles."""
     existing = set(connection.scalars(text("SELECT rolname FROM pg_roles")))
     granted = [role for role in ROLES if role in existing]
     for role in granted:
-        for statement in statements(role, ROLES[role]):
+        for statement in statements(role, ROLES[role], withdraw=withdraw):
             connection.execute(text(statement))
     return granted
 
 
-def statements(role: str, tables: Mapping[str, str]) -> Iterator[str]:
+def statements(role: str, tables: Mapping[str, str], *, withdraw: bool = True) -> Iterator[str]:
     """The SQL for one role. The names are constants of this module, never input."""
-    yield f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"
-    yield f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {role}"
+    if withdraw:
+        yield f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"
+        yield f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {role}"
     yield f"GRANT USAGE ON SCHEMA public TO {role}"
     for table, privileges in tables.items():
         yield f"GRANT {privileges} ON {table} TO {role}"

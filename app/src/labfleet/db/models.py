@@ -481,3 +481,15 @@ class Delivery(Base):
     last_error: Mapped[str | None]
     delivered_at: Mapped[datetime | None]
     given_up_at: Mapped[datetime | None]
+
+
+class SchemaChange(Base):
+    """A revision that has run, and what it said of itself (`labfleet.db.upgrade`)."""
+
+    __tablename__ = "schema_changes"
+    __table_args__ = (CheckConstraint("phase IN ('pre','post')", name="phase"),)
+
+    revision: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str]
+    rollback_safe: Mapped[bool]
+    at: Mapped[datetime] = mapped_column(server_default=NOW)

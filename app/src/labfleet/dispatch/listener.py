@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy import URL
 
+from labfleet.db.engine import first_accepted
 from labfleet.jobs.outbox import CHANNEL
 
 
@@ -12,15 +13,18 @@ class Listener:
     """A connection that listens to a channel; `psycopg.OperationalError` when the database is away."""
 
     def __init__(self, url: URL, connect_timeout: int, channel: str = CHANNEL) -> None:
-        self._connection = psycopg.connect(
-            host=url.host,
-            port=url.port,
-            dbname=url.database,
-            user=url.username,
-            password=url.password,
-            connect_timeout=connect_timeout,
-            application_name=f"{channel}-listen",
-            autocommit=True,
+        self._connection = first_accepted(
+            str(url.password) if url.password else None,
+            lambda password: psycopg.connect(
+                host=url.host,
+                port=url.port,
+                dbname=url.database,
+                user=url.username,
+                password=password,
+                connect_timeout=connect_timeout,
+                application_name=f"{channel}-listen",
+                autocommit=True,
+            ),
         )
         self._connection.execute(f"LISTEN {channel}")
 

@@ -80,8 +80,11 @@ def broker_url(settings: WorkerSettings, password: str) -> str:
     return f"amqp://{login}@{broker.host}:{broker.port}/{quote(broker.vhost, safe='')}"
 
 
-def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str) -> None:
-    """The one task: look after one attempt until its unit has ended. `key` only routed the message."""
+def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str, **_: Any) -> None:
+    """The one task: look after one attempt until its unit has ended. `key` only routed the message.
+
+    A publisher that is a release newer may say more.
+    """
     machine.starter.run(Order(front_end, task, attempt, token))
     if stopping.is_set():
         # This thread must not take the next message before the pool is closed: so it stays with the

@@ -10,8 +10,9 @@ import os
 import signal
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T", "Limits", "Input")
 SPEC, TOKEN, FINISHED = "attempt.json", "token", "finished"
 """Files of an attempt's directory. `finished` is written when the server has taken the ending."""
 UNIT_PREFIX = "labfleet-attempt-"
@@ -118,18 +119,18 @@ def from_claim(task: str, number: int, claim: dict[str, Any], host: Host) -> Spe
         command=tuple(protocol["command"]),
         cores=int(protocol["needs"].get("cores", 1)),
         parameters=claim["parameters"],
-        inputs=tuple(Input(**item) for item in claim["inputs"]),
+        inputs=tuple(_known(Input, item) for item in claim["inputs"]),
         outputs=tuple(
             Output(name, item["path"], item["kind"], item.get("optional", False)) for name, item in outputs
         ),
-        limits=_limits(claim["limits"]),
+        limits=_known(Limits, claim["limits"]),
     )
 
 
-def _limits(claimed: dict[str, Any]) -> Limits:
-    """Those that this version keeps: a newer server may name more."""
-    known = {item.name for item in fields(Limits)}
-    return Limits(**{name: value for name, value in claimed.items() if name in known})
+def _known(kind: type[T], claimed: dict[str, Any]) -> T:
+    """What this version knows of it: a newer server may say more."""
+    known = {item.name for item in fields(kind)}
+    return kind(**{name: value for name, value in claimed.items() if name in known})
 
 
 def load(directory: Path) -> Spec:

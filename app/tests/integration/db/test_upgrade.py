@@ -14,6 +14,7 @@ from labfleet.db import upgrade
 from labfleet.db.engine import engine_for
 from labfleet.db.models import Base
 from labfleet.dispatch.listener import Listener
+from labfleet.errors import Conflict
 
 
 @pytest.fixture
@@ -57,3 +58,41 @@ def test_a_new_outbox_row_wakes_who_listens(engine: Engine, sessions: sessionmak
     assert listener.wait(5)
     assert not listener.wait(0.05)
     listener.close()
+
+
+def test_an_empty_database_gets_everything_in_the_first_phase(empty: Engine) -> None:
+    done = upgrade.upgrade(empty, upgrade.Phase.PRE)
+    assert (done.after, done.waiting) == (upgrade.newest(), [])
+    with empty.connect() as connection:
+        kept = (
+            connection.execute(text("SELECT revision FROM schema_changes ORDER BY revision")).scalars().all()
+        )
+    assert kept == [change.revision for change in upgrade.changes()]
+
+
+def newer(empty: Engine, *, safe: bool) -> None:
+    """What a newer release leaves: a revision that this one does not know."""
+    upgrade.upgrade(empty)
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(
+            text(
+                "INSERT INTO schema_changes (revision, phase, rollback_safe) VALUES ('9999', 'post', :safe)"
+            ),
+            {"safe": safe},
+        )
+
+
+def test_what_a_newer_release_has_changed_is_lived_with_where_that_is_possible(empty: Engine) -> None:
+    newer(empty, safe=True)
+    done = upgrade.upgrade(empty)
+    assert (done.before, done.after) == ("9999", "9999")
+    found = upgrade.status(empty)
+    assert [change.revision for change in found.unknown] == ["9999"]
+    assert found.pending == []
+
+
+def test_what_this_release_can_t_live_with_is_refused(empty: Engine) -> None:
+    newer(empty, safe=False)
+    with pytest.raises(Conflict, match="9999"):
+        upgrade.upgrade(empty)

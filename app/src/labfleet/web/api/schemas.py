@@ -1,4 +1,4 @@
-"""What goes in and comes out of the API. Input is strict: an unknown field is an error."""
+"""What goes in and comes out of the API. Input of users is strict: an unknown field is an error."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ class In(BaseModel):
     """Something that is sent to us."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class FromWorker(BaseModel):
+    """Something that a worker of ours sends. One that is a release newer may say more: that is left out."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class Out(BaseModel):
@@ -559,7 +565,7 @@ class DatasetQuery(In):
     name: Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class ClaimIn(In):
+class ClaimIn(FromWorker):
     """Who claims; `claim_id` is a random text that makes the call repeatable."""
 
     worker: Name
@@ -608,7 +614,7 @@ class Claim(Out):
     limits: ClaimLimits
 
 
-class HeartbeatIn(In):
+class HeartbeatIn(FromWorker):
     """How far it is."""
 
     progress: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -622,7 +628,7 @@ class Heartbeat(Out):
     cancel: bool
 
 
-class AppendQuery(In):
+class AppendQuery(FromWorker):
     """Where the piece belongs (bytes)."""
 
     offset: Annotated[int, Field(ge=0, le=2**53)]
@@ -634,21 +640,21 @@ class Appended(Out):
     size: int
 
 
-class ArtifactQuery(In):
+class ArtifactQuery(FromWorker):
     """What the file is: its kind and the output that declares it."""
 
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "text"
     output: Annotated[str, Field(max_length=100)] | None = None
 
 
-class FinishIn(In):
+class FinishIn(FromWorker):
     """How the attempt ended."""
 
     outcome: Outcome
     failure: Failure | None = None
     exit_code: Annotated[int, Field(strict=True, ge=-(2**31), le=2**31)] | None = None
     message: Annotated[str, Field(max_length=100_000)] = ""
-    usage: dict[Literal["wall_seconds", "cpu_seconds", "memory_bytes"], Amount] = {}
+    usage: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")], Amount] = {}
     environment: Environment = {}
 
 
@@ -659,7 +665,7 @@ class Finished(Out):
     attempt: int
 
 
-class PresenceIn(In):
+class PresenceIn(FromWorker):
     """A worker's report."""
 
     keys: Annotated[list[Name], Field(max_length=1000)]

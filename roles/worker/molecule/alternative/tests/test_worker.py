@@ -13,7 +13,7 @@ def test_settings(host: Host) -> None:
         "worker": {
             "name": "large1",
             "keys": ["python.large"],
-            "tags": ["large", "gpu"],
+            "tags": ["large", "gpu", "machine.large1"],
             "slots": 3,
             "work_directory": "/srv/work",
             "presence_seconds": 20,

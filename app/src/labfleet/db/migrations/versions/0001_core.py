@@ -10,6 +10,8 @@ revision = "0001"
 down_revision: str | None = None
 branch_labels: str | None = None
 depends_on: str | None = None
+phase = "pre"
+rollback_safe = True
 
 
 def upgrade() -> None:

@@ -10,6 +10,8 @@ revision = "0002"
 down_revision: str | None = "0001"
 branch_labels: str | None = None
 depends_on: str | None = None
+phase = "pre"
+rollback_safe = True
 
 
 def upgrade() -> None:

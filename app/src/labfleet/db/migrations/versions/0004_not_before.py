@@ -9,6 +9,8 @@ revision = "0004"
 down_revision: str | None = "0003"
 branch_labels: str | None = None
 depends_on: str | None = None
+phase = "pre"
+rollback_safe = True
 
 
 def upgrade() -> None:

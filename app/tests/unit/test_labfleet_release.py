@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+LIBRARY = Path(__file__).resolve().parents[3] / "library" / "labfleet_release.py"
+
+
+@pytest.fixture(scope="module")
+def library() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("labfleet_release", LIBRARY)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def releases(library: ModuleType, tmp_path: Path) -> Any:
+    """A machine with two releases, the first of them current, and a file of its configuration."""
+    for name in ("1.0.0-aaa", "1.1.0-bbb"):
+        folder = tmp_path / "releases" / name
+        folder.mkdir(parents=True)
+        (folder / "release.json").write_text("{}")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "web.toml").write_text("old")
+    made = library.Releases(tmp_path, [f"{tmp_path}/etc/*.toml"])
+    made.switch("1.0.0-aaa", check=False)
+    return made
+
+
+def test_the_first_release_has_nothing_before_it(releases: Any) -> None:
+    assert (releases.current, releases.previous) == ("1.0.0-aaa", "")
+    with pytest.raises(ValueError, match="no previous release"):
+        releases.restore("", check=False)
+
+
+def test_a_switch_keeps_what_the_old_one_ran_with(releases: Any, tmp_path: Path) -> None:
+    assert releases.switch("1.1.0-bbb", check=False) == "1.1.0-bbb"
+    assert (releases.current, releases.previous) == ("1.1.0-bbb", "1.0.0-aaa")
+    kept = json.loads(releases.kept("1.0.0-aaa").read_text())
+    assert kept[f"{tmp_path}/etc/web.toml"]["content"] == "old"
+    assert releases.kept("1.0.0-aaa").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_switch_keeps_nothing_anew(releases: Any, tmp_path: Path) -> None:
+    releases.switch("1.1.0-bbb", check=False)
+    (tmp_path / "etc" / "web.toml").write_text("new")
+    releases.switch("1.1.0-bbb", check=False)
+    assert "old" in releases.kept("1.0.0-aaa").read_text()
+
+
+def test_going_back_brings_the_files_of_then(releases: Any, tmp_path: Path) -> None:
+    releases.switch("1.1.0-bbb", check=False)
+    (tmp_path / "etc" / "web.toml").write_text("new")
+    (tmp_path / "etc" / "more.toml").write_text("new")
+    name, written = releases.restore("", check=False)
+    assert name == releases.current == "1.0.0-aaa"
+    assert sorted(written) == [f"{tmp_path}/etc/more.toml", f"{tmp_path}/etc/web.toml"]
+    assert (tmp_path / "etc" / "web.toml").read_text() == "old"
+    assert not (tmp_path / "etc" / "more.toml").exists()
+    assert releases.previous == ""
+
+
+def test_going_back_changes_nothing_in_check_mode(releases: Any, tmp_path: Path) -> None:
+    releases.switch("1.1.0-bbb", check=False)
+    (tmp_path / "etc" / "web.toml").write_text("new")
+    assert releases.restore("", check=True)[1] == [f"{tmp_path}/etc/web.toml"]
+    assert releases.current == "1.1.0-bbb"
+    assert (tmp_path / "etc" / "web.toml").read_text() == "new"
+
+
+def test_back_to_where_it_is_changes_nothing(releases: Any) -> None:
+    assert releases.restore("1.0.0-aaa", check=False) == ("1.0.0-aaa", [])
+
+
+def test_no_switch_to_half_a_release(releases: Any, tmp_path: Path) -> None:
+    (tmp_path / "releases" / "1.1.0-bbb" / "release.json").unlink()
+    with pytest.raises(ValueError, match="not installed completely"):
+        releases.switch("1.1.0-bbb", check=False)
+    assert releases.current == "1.0.0-aaa"
+
+
+def test_no_way_back_to_what_is_gone(releases: Any, tmp_path: Path) -> None:
+    releases.switch("1.1.0-bbb", check=False)
+    (tmp_path / "releases" / "1.0.0-aaa" / "release.json").unlink()
+    assert releases.previous == ""
+    with pytest.raises(ValueError, match="not here any more"):
+        releases.restore("1.0.0-aaa", check=False)
