@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 import uuid
 from typing import Any
 
 import pytest
-from cgi_program import Bystander, Cgi
+from cgi_program import PASSWORD, Bystander, Cgi
 
 TASK = "0c2e4a3e-6f64-4a1b-9c55-0a4a4e1b7d11"
 MESSAGE = {"task": TASK, "attempt": 1, "key": "python", "token": "la_x"}
@@ -230,6 +232,19 @@ def test_a_missing_configuration_is_told(cgi: Cgi, variable: str) -> None:
     reply = cgi("schedule", batch(), **{variable: ""})
 
     assert (reply.status, reply.body["code"]) == (500, "config_error")
+
+
+def test_both_passwords_are_good_while_one_is_changed(cgi: Cgi, publisher: Bystander) -> None:
+    publisher.answer = {"status": 200, "body": {"results": []}}
+    new = "the-new-one-of-at-least-thirty-two-characters"
+    digests = [hashlib.sha256(word.encode()).hexdigest() for word in (PASSWORD, new)]
+    (cgi.directory / "front_ends").write_text(json.dumps({"web": digests}))
+
+    assert [cgi("schedule", batch(), password=word).status for word in (PASSWORD, new, "x")] == [
+        200,
+        200,
+        401,
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])
