@@ -112,7 +112,10 @@ class OrderSection(Section):
     """`[order]`: which worker gets a task, and how much is decided at a time."""
 
     presence_timeout_seconds: float = Field(default=30, gt=0)
-    ahead_per_worker: int = Field(default=0, ge=0)
+    # How many short tasks may wait at a worker whose slots are full of short ones, as far as it ends so many
+    # within `ahead_seconds`; what has waited there for twice as long is placed anew. 0: none waits there.
+    ahead_per_worker: int = Field(default=8, ge=0)
+    ahead_seconds: float = Field(default=1, gt=0)
     max_load_per_core: float = Field(default=4, gt=0)
     short_seconds: int = Field(default=60, ge=0)
     short_tasks_pass_load: bool = True

@@ -20,6 +20,7 @@ from labfleet.db.engine import database_url, engine_for, session_factory
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.loop import Loop
+from labfleet.dispatch.recent import Recent
 from labfleet.dispatch.reconcile import reconcile
 from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import HttpRunner
@@ -56,6 +57,8 @@ class Dispatcher(Loop):
         self._courier = courier
         self._section = courier.section
         self._rules = rules
+        # What waits for that long, and then runs for that long, is not short.
+        self._recent = Recent(2 * rules.ahead_seconds)
         self._sessions = sessions
         self._reconciled = float("-inf")
         self._looked = time.monotonic()
@@ -71,7 +74,7 @@ class Dispatcher(Loop):
 
     def _release(self) -> int:
         with self._sessions() as session, session.begin():
-            placed = release(session, self._rules)
+            placed = release(session, self._rules, self._recent)
             if placed:
                 crash.point("release_before_commit")
         if placed:

@@ -28,6 +28,14 @@ WHERE {TAKEN} AND state = 'queued' AND (
     -- Its worker is gone, or takes nothing new.
     workers.name IS NULL OR workers.stopping OR workers.draining
     OR workers.last_seen < clock_timestamp() - make_interval(secs => :presence)
+    -- Or it was to begin at once, and its worker is full of others that go on.
+    OR (
+        dispatched_at < clock_timestamp() - make_interval(secs => :ahead)
+        AND workers.slots <= (
+            SELECT count(*) FROM tasks AS others
+            WHERE others.placed_on = tasks.placed_on AND others.state = 'running'
+        )
+    )
     -- Or the broker has confirmed the message and nothing came of it; a full worker is given ever more time.
     OR (
         coalesce(dispatched_at, '-infinity') < clock_timestamp() - make_interval(secs => least(
@@ -89,6 +97,7 @@ def place_anew(session: Session, section: DispatcherSection, rules: OrderSection
     """Take tasks from workers that are gone, take nothing new, or leave them alone for too long; how many."""
     values = {
         "presence": rules.presence_timeout_seconds,
+        "ahead": 2 * rules.ahead_seconds,
         "unclaimed": section.unclaimed_seconds,
         "unclaimed_max": section.unclaimed_max_seconds,
         "batch": BATCH,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, text
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Text
 
 from labfleet.config import OrderSection
+from labfleet.dispatch.recent import Recent
 from labfleet.jobs import fleet as fleets
 from labfleet.jobs import order, placement
 from labfleet.jobs.order import WAITS, Candidate, Pair
@@ -46,14 +48,15 @@ _PLACE = text(PLACE).bindparams(
 )
 
 
-def release(session: Session, rules: OrderSection) -> int:
+def release(session: Session, rules: OrderSection, recent: Recent | None = None) -> int:
     """Place the next tasks, `release_batch` at most; how many. The caller commits, and asks again after some.
 
-    0 also while another dispatcher does it: that one hears of the same news.
+    0 also while another dispatcher does it: that one hears of the same news. `recent` remembers what was
+    placed, from turn to turn; without it no task is placed ahead.
     """
     if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
         return 0
-    fleet = fleets.load(session, rules)
+    fleet = fleets.load(session, rules, recent.tasks() if recent else ())
     limit = min(fleet.free, rules.release_batch)
     if limit == 0:
         return 0
@@ -64,19 +67,26 @@ def release(session: Session, rules: OrderSection) -> int:
     depth = 1 + math.ceil(limit / len(pairs))
     needs = {pair.lane: pair.needs for pair in pairs}
     candidates = order.ordered(session, pairs, depth)
-    return _place(session, placement.assign(fleet, candidates, needs, limit))
+    placed = _place(session, placement.assign(fleet, candidates, needs, limit))
+    if recent:
+        recent.add(placed)
+    return len(placed)
 
 
 def _open(fleet: Fleet, pairs: Sequence[Pair]) -> list[Pair]:
-    """Those whose tasks a worker could take now, or has too few free cores for; none if no task can start."""
+    """Those whose tasks a worker could take now, or that wait there for cores or a slot; none if none can."""
     verdicts = {pair.lane: fleet.verdict(pair.needs) for pair in pairs}
     if Verdict.ROOM not in verdicts.values():
         return []
-    return [pair for pair in pairs if verdicts[pair.lane] in {Verdict.ROOM, Verdict.CORES}]
+    return [
+        pair
+        for pair in pairs
+        if verdicts[pair.lane] in {Verdict.ROOM, Verdict.CORES} or fleet.holds_back(pair.needs)
+    ]
 
 
-def _place(session: Session, chosen: Sequence[tuple[Candidate, str]]) -> int:
+def _place(session: Session, chosen: Sequence[tuple[Candidate, str]]) -> Sequence[uuid.UUID]:
     if not chosen:
-        return 0
+        return ()
     values = {"tasks": [candidate.id for candidate, _ in chosen], "workers": [worker for _, worker in chosen]}
-    return len(session.execute(_PLACE, values).all())
+    return session.scalars(_PLACE, values).all()

@@ -5,9 +5,11 @@ No function commits; its caller does.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, select, text
+from sqlalchemy import RowMapping, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.orm import Session
 
 from labfleet.config import OrderSection
@@ -21,24 +23,39 @@ from labfleet.names import is_key
 WORKERS = f"""
 SELECT name, keys, tags, slots, cores, memory_total, load1, stopping, draining,
     extract(epoch FROM clock_timestamp() - last_seen)::float AS silent_seconds,
-    placed.taken, placed.taken_cores, placed.fresh_cores
+    placed.taken, placed.taken_cores, placed.fresh_cores, placed.taken_long, coalesce(ended.tasks, 0) AS ended
 FROM workers
 CROSS JOIN LATERAL (
     -- The load average looks back over a minute: what began since then hardly shows in it.
     SELECT count(*) AS taken, coalesce(sum(cores), 0)::bigint AS taken_cores,
         coalesce(sum(cores) FILTER (
             WHERE started_at IS NULL OR started_at > clock_timestamp() - interval '1 minute'
-        ), 0)::bigint AS fresh_cores
+        ), 0)::bigint AS fresh_cores,
+        count(*) FILTER (WHERE wall_seconds > :short) AS taken_long
     FROM tasks WHERE {TAKEN} AND placed_on = workers.name
 ) AS placed
+-- Of the tasks that were placed just now, those that have run and ended already.
+LEFT JOIN (
+    SELECT placed_on, count(*) AS tasks FROM tasks
+    WHERE id = ANY(:recent) AND started_at IS NOT NULL
+        AND finished_at > clock_timestamp() - make_interval(secs => :ahead)
+    GROUP BY placed_on
+) AS ended ON ended.placed_on = workers.name
 ORDER BY name
 """  # noqa: S608 - constants of this package
 
 
-def load(session: Session, rules: OrderSection) -> Fleet:
-    """All workers that ever reported, with what they have; a silent one is away."""
+_WORKERS = text(WORKERS).bindparams(bindparam("recent", type_=ARRAY(UUID)))
+
+
+def load(session: Session, rules: OrderSection, recent: Sequence[uuid.UUID] = ()) -> Fleet:
+    """All workers that ever reported, with what they have; a silent one is away.
+
+    `recent` are tasks placed within the last seconds: those that have ended tell how fast their workers are.
+    """
+    values = {"short": rules.short_seconds, "ahead": rules.ahead_seconds, "recent": list(recent)}
     workers = [
-        _worker(row, rules.presence_timeout_seconds) for row in session.execute(text(WORKERS)).mappings()
+        _worker(row, rules.presence_timeout_seconds) for row in session.execute(_WORKERS, values).mappings()
     ]
     return Fleet(workers, {kept.key: kept.slots for kept in reservations(session)}, rules)
 
@@ -59,6 +76,8 @@ def _worker(row: RowMapping, timeout: float) -> Worker:
         taken=row["taken"],
         taken_cores=row["taken_cores"],
         fresh_cores=row["fresh_cores"],
+        taken_long=row["taken_long"],
+        ended=row["ended"],
     )
 
 

@@ -19,7 +19,8 @@ class Worker:
     """A worker as it last reported, and what is placed on it.
 
     `taken` and `taken_cores` count what is placed there or runs there, `fresh_cores` what has been there for
-    so short a time that the load average does not show it yet.
+    so short a time that the load average does not show it yet. `taken_long` counts those that are not short,
+    `ended` those that came and ended just now.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Worker:
     taken: int = 0
     taken_cores: int = 0
     fresh_cores: int = 0
+    taken_long: int = 0
+    ended: int = 0
 
     @property
     def usable(self) -> bool:
@@ -68,15 +71,24 @@ class Verdict(StrEnum):
 
 
 class Place:
-    """What is left of a usable worker. `kept`: for a task that waits for more of its cores to be free."""
+    """What is left of a usable worker. `kept`: for a task that waits for more of its cores to be free.
 
-    def __init__(self, worker: Worker, ahead: int) -> None:
+    `ahead`: how many more short tasks may come when no slot is free, to wait until one is. So many as will
+    begin at once: the worker has just ended as many, and has nothing else. They come when half of those
+    that wait have begun, so that a fast worker does not cost the dispatcher a turn for each task.
+    """
+
+    def __init__(self, worker: Worker, most_ahead: int) -> None:
         self.worker = worker
         self.kept = False
-        self.free = max(worker.slots + ahead - worker.taken, 0)
+        self.free = max(worker.slots - worker.taken, 0)
         # An admin who gives a machine more slots than cores wants it to be shared so far.
-        self.free_cores = max(worker.cores, worker.slots) + ahead - worker.taken_cores
+        self.free_cores = max(worker.cores, worker.slots) - worker.taken_cores
         self._load = worker.load + worker.fresh_cores
+        wanted = 0 if worker.taken_long else min(most_ahead, worker.ended)
+        self.ahead = max(wanted - max(worker.taken - worker.slots, 0), 0)
+        if not self.free and 2 * self.ahead < wanted:
+            self.ahead = 0
 
     @property
     def load_per_core(self) -> float:
@@ -88,6 +100,14 @@ class Place:
         self.free -= 1
         self.free_cores -= cores
         self._load += cores
+
+    def take_ahead(self) -> None:
+        """One more short task of one core, that waits for a slot."""
+        self.ahead -= 1
+
+    def close(self) -> None:
+        """Nothing may come ahead any more."""
+        self.ahead = 0
 
 
 class Fleet:
@@ -112,8 +132,8 @@ class Fleet:
 
     @property
     def free(self) -> int:
-        """Free slots of all usable workers."""
-        return sum(place.free for place in self._places)
+        """How many tasks all usable workers may get: as many as slots are free, and as may come ahead."""
+        return sum(place.free + place.ahead for place in self._places)
 
     def reserved_against(self, needs: Needs) -> dict[str, int]:
         """The reservations of other keys on workers that can run such a task."""
@@ -123,6 +143,8 @@ class Fleet:
     def verdict(self, needs: Needs) -> Verdict:
         """What the usable workers that can run such a task say to it now; FULL where there are none."""
         able = self._able(needs)
+        if any(self._has_room_ahead(place, needs) for place in able):
+            return Verdict.ROOM
         free = [place for place in able if place.free > 0]
         wide = [place for place in free if place.free_cores >= needs.cores]
         calm = [place for place in wide if self._calm(place, needs)]
@@ -133,8 +155,13 @@ class Fleet:
                 return reason
         return Verdict.FULL
 
+    def holds_back(self, needs: Needs) -> bool:
+        """Whether such a task, without room now, would keep others from coming ahead of it."""
+        return any(place.free == 0 and place.ahead > 0 for place in self._able(needs))
+
     def place(self, needs: Needs) -> str | None:
-        """The worker that takes a task, the least loaded of those that can; its slot is filled then.
+        """The worker that takes a task, the least loaded of those that can; its slot is filled then. Where
+        no slot is free, a short task may get the worker at which it waits for one.
 
         None if it has to wait. Where only cores are missing, the worker that lacks the fewest is kept for
         the task: what comes after it in the order can't take from it, so that it gets them in the end.
@@ -142,12 +169,23 @@ class Fleet:
         able = self._able(needs)
         room = [place for place in able if self._has_room(place, needs)]
         if not room:
-            self._keep(able, needs)
-            return None
+            return self._place_ahead(able, needs)
         chosen = min(room, key=lambda place: (place.load_per_core, -place.free, place.worker.name))
         chosen.take(needs.cores)
+        if not self._short(needs):
+            chosen.close()  # nothing may wait behind it
         for key in self._free_by_key.keys() & chosen.worker.keys:
             self._free_by_key[key] -= 1
+        return chosen.worker.name
+
+    def _place_ahead(self, able: list[Place], needs: Needs) -> str | None:
+        room = [place for place in able if self._has_room_ahead(place, needs)]
+        if not room:
+            self._keep(able, needs)
+            self._let_run_empty(able, needs)
+            return None
+        chosen = max(room, key=lambda place: (place.ahead, place.worker.name))
+        chosen.take_ahead()
         return chosen.worker.name
 
     def _able(self, needs: Needs) -> list[Place]:
@@ -164,9 +202,24 @@ class Fleet:
             and not self._reserved(place, needs)
         )
 
+    def _has_room_ahead(self, place: Place, needs: Needs) -> bool:
+        # With one core it needs no more than whatever it comes after, so slots are all that is to be counted.
+        return (
+            place.free == 0
+            and place.ahead > 0
+            and needs.cores == 1
+            and self._short(needs)
+            and not place.kept
+            and self._calm(place, needs)
+            and not self._reserved(place, needs)
+        )
+
+    def _short(self, needs: Needs) -> bool:
+        return needs.wall_seconds <= self._rules.short_seconds
+
     def _calm(self, place: Place, needs: Needs) -> bool:
-        short = self._rules.short_tasks_pass_load and needs.wall_seconds <= self._rules.short_seconds
-        return short or place.worker.load_per_core < self._rules.max_load_per_core
+        passes = self._rules.short_tasks_pass_load and self._short(needs)
+        return passes or place.worker.load_per_core < self._rules.max_load_per_core
 
     def _reserved(self, place: Place, needs: Needs) -> bool:
         return any(
@@ -174,6 +227,12 @@ class Fleet:
             for key, kept in self._reservations.items()
             if key != needs.key and key in place.worker.keys
         )
+
+    def _let_run_empty(self, able: list[Place], needs: Needs) -> None:
+        # What comes after it in the order must not take the slots that it waits for.
+        for place in able:
+            if place.free == 0 and self._calm(place, needs) and not self._reserved(place, needs):
+                place.close()
 
     def _keep(self, able: list[Place], needs: Needs) -> None:
         narrow = [place for place in able if self._has_slot(place, needs)]

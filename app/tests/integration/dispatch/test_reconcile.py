@@ -143,6 +143,22 @@ def test_a_worker_with_free_slots_has_no_reason_to_wait(
         assert reconcile() == (0, 1)
 
 
+def test_what_waits_at_a_full_worker_that_ends_nothing_is_soon_placed_anew(
+    sessions: Sessions, dispatch: Callable[[], int], submit: Submit, task: Read, reconcile: Reconcile
+) -> None:
+    running, waiting = submit(), submit()
+    dispatch()
+    claim(sessions, running, 1)
+    age(sessions, "dispatched_at", 3)
+    assert reconcile() == (0, 0)  # it has 199 slots more
+    change_worker(sessions, slots=1)
+    age(sessions, "dispatched_at", 1)
+    assert reconcile() == (0, 0)
+    age(sessions, "dispatched_at", 3)
+    assert reconcile() == (0, 1)
+    assert (task(waiting).placed_on, task(running).state) == (None, "running")
+
+
 @pytest.mark.parametrize(
     "values",
     [

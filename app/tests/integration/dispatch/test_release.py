@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.config import OrderSection
 from labfleet.db.models import Group, OutboxRow, Reservation, Task, User, WorkerRow
+from labfleet.dispatch.recent import Recent
 from labfleet.dispatch.release import LOCK, release
 from labfleet.jobs import transition
 
@@ -106,6 +107,76 @@ def test_without_a_free_slot_nothing_but_the_fleet_is_looked_at(
         event.remove(engine, "before_cursor_execute", count)
     assert len(statements) == 3
     assert not any("lane" in statement for statement in statements)
+
+
+class TestAhead:
+    @pytest.fixture
+    def recent(self) -> Recent:
+        return Recent(60)
+
+    @pytest.fixture
+    def run(self, sessions: Sessions) -> Callable[..., None]:
+        def run(ids: Sequence[uuid.UUID], ended: timedelta = timedelta(0)) -> None:
+            at = func.clock_timestamp() - ended
+            with sessions.begin() as session:
+                session.execute(
+                    update(Task)
+                    .where(Task.id.in_(ids))
+                    .values(state="success", started_at=at, finished_at=at)
+                )
+
+        return run
+
+    @staticmethod
+    def turn(sessions: Sessions, recent: Recent | None, ahead_seconds: float = 10) -> list[uuid.UUID]:
+        with sessions.begin() as session:
+            before = session.scalar(select(func.coalesce(func.max(OutboxRow.id), 0)))
+            release(session, OrderSection(ahead_seconds=ahead_seconds), recent)
+            rows = select(OutboxRow.task_id).where(OutboxRow.id > before).order_by(OutboxRow.id)
+            return list(session.scalars(rows))
+
+    def test_short_tasks_follow_short_ones(
+        self, sessions: Sessions, user: User, make_worker: Any, make_tasks: Make, recent: Recent, run: Any
+    ) -> None:
+        make_worker("w1", slots=2)
+        tasks = make_tasks(user, 9, wall_seconds=60)
+        assert self.turn(sessions, recent) == tasks[:2]
+        assert self.turn(sessions, recent) == []
+        run(tasks[:2])
+        assert self.turn(sessions, None) == tasks[2:4]  # who remembers nothing places nothing ahead
+        assert self.turn(sessions, recent) == tasks[4:6]
+        assert self.turn(sessions, recent) == []
+
+    def test_what_ended_long_ago_tells_nothing(
+        self, sessions: Sessions, user: User, make_worker: Any, make_tasks: Make, recent: Recent, run: Any
+    ) -> None:
+        make_worker("w1", slots=1)
+        tasks = make_tasks(user, 4, wall_seconds=60)
+        self.turn(sessions, recent)
+        run(tasks[:1], timedelta(seconds=11))
+        assert self.turn(sessions, recent) == tasks[1:2]
+
+    def test_a_long_task_whose_turn_it_is_gets_the_next_slot(
+        self,
+        sessions: Sessions,
+        users: Callable[[int], list[User]],
+        make_worker: Any,
+        make_tasks: Make,
+        recent: Recent,
+        run: Any,
+    ) -> None:
+        make_worker("w1", slots=1)
+        one, two = users(2)
+        short = make_tasks(one, 9, wall_seconds=60)
+        self.turn(sessions, recent)
+        run(short[:1])
+        assert self.turn(sessions, recent) == short[1:3]
+        run(short[1:2])
+        (long,) = make_tasks(two, 1, wall_seconds=600)
+        assert self.turn(sessions, recent) == []
+        run(short[2:3])
+        assert self.turn(sessions, recent) == [long]
+        assert self.turn(sessions, recent) == []
 
 
 def test_ten_thousand_tasks_of_one_delay_nobody_s_first(

@@ -17,6 +17,7 @@ from labfleet.jobs.placement import Fleet, Verdict, Worker, assign
 GIB = 1024**3
 WORKER = Worker("w1", frozenset({"python"}), frozenset(), slots=2, cores=2, memory_bytes=4 * GIB, load=0)
 NEEDS = Needs("python", 1, GIB, 600)
+SHORT = Needs("python", 1, GIB, 60)
 RULES = OrderSection()
 
 
@@ -57,9 +58,52 @@ def test_all_tags_are_needed() -> None:
     assert places(fleet(some, every), needs, 3) == ["w2", "w2", None]
 
 
-def test_a_worker_is_filled_to_its_slots_and_as_far_ahead_as_is_said() -> None:
+def test_a_worker_is_filled_to_its_slots() -> None:
     assert places(fleet(WORKER), NEEDS, 3) == ["w1", "w1", None]
-    assert places(fleet(WORKER, ahead_per_worker=1), NEEDS, 4) == ["w1", "w1", "w1", None]
+    assert places(fleet(WORKER), SHORT, 3) == ["w1", "w1", None]
+
+
+class TestAhead:
+    def test_as_many_short_tasks_wait_at_a_worker_as_it_has_just_ended(self) -> None:
+        assert places(fleet(worker("w1", ended=3)), SHORT, 6) == ["w1"] * 5 + [None]
+        assert places(fleet(worker("w1", ended=3, taken=2)), SHORT, 4) == ["w1"] * 3 + [None]
+        assert places(fleet(worker("w1", ended=99), ahead_per_worker=4), SHORT, 7) == ["w1"] * 6 + [None]
+        assert places(fleet(worker("w1", ended=99), ahead_per_worker=0), SHORT, 3) == ["w1", "w1", None]
+
+    def test_more_come_when_half_of_them_have_begun(self) -> None:
+        assert fleet(worker("w1", ended=4, taken=5)).free == 0
+        assert fleet(worker("w1", ended=4, taken=4)).free == 2
+        assert fleet(worker("w1", ended=4, taken=1)).free == 5  # a slot is free: as many as may come
+
+    @pytest.mark.parametrize("needs", [NEEDS, replace(NEEDS, cores=2, wall_seconds=60)])
+    def test_no_other_task_waits_at_a_worker(self, needs: Needs) -> None:
+        full = worker("w1", ended=4, taken=2, taken_cores=2)
+        assert fleet(full).place(needs) is None
+        assert fleet(full).verdict(needs) is Verdict.FULL
+        assert fleet(full).verdict(SHORT) is Verdict.ROOM
+
+    def test_nothing_waits_behind_a_long_task(self) -> None:
+        assert places(fleet(worker("w1", ended=4, taken_long=1, taken=1)), SHORT, 2) == ["w1", None]
+        busy = fleet(worker("w1", ended=4, taken=1))
+        assert busy.place(NEEDS) == "w1"
+        assert busy.place(SHORT) is None
+
+    def test_what_comes_before_them_in_the_order_gets_the_slot_that_it_waits_for(self) -> None:
+        busy = fleet(worker("w1", ended=4, taken=2, taken_cores=2))
+        assert busy.holds_back(NEEDS)
+        assert not busy.holds_back(replace(NEEDS, key="r"))
+        assert busy.place(NEEDS) is None
+        assert busy.place(SHORT) is None
+
+    def test_a_free_slot_comes_first(self) -> None:
+        busy = worker("w1", ended=8, taken=2)
+        assert places(fleet(busy, worker("w2")), SHORT, 4) == ["w2", "w2", "w1", "w1"]
+
+    def test_reserved_slots_are_not_taken_ahead(self) -> None:
+        other = replace(SHORT, key="r")
+        both = worker("w1", keys=frozenset({"python", "r"}), ended=8, taken=2)
+        assert fleet(both, reserved={"r": 1}).place(SHORT) is None
+        assert fleet(both, reserved={"r": 1}).place(other) == "w1"
 
 
 def test_slots_beyond_the_cores_are_the_admins_wish() -> None:

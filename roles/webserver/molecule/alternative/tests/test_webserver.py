@@ -25,6 +25,7 @@ def test_settings(host: Host) -> None:
     assert told["order"] == {
         "presence_timeout_seconds": 45,
         "ahead_per_worker": 1,
+        "ahead_seconds": 0.5,
         "max_load_per_core": 2.5,
         "short_seconds": 20,
         "short_tasks_pass_load": False,
