@@ -101,6 +101,15 @@ class Shepherd:
             fetch_input(self._client, self._patience, spec.base, item, places.inputs)
 
     def _execute(self) -> Ending:
+        # While the sandbox runs there is time for the TLS handshake of what is said afterwards.
+        opening = threading.Thread(target=self._client.open, name="opening", daemon=True)
+        opening.start()
+        try:
+            return self._run_sandbox()
+        finally:
+            opening.join()
+
+    def _run_sandbox(self) -> Ending:
         spec, places = self._spec, self._places
         with Capture(places.log, spec.limits.log_bytes) as capture:
             watch = Watch(spec.limits, places.outputs, Meter(group_of()))

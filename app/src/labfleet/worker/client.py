@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 30
+KEEP_SECONDS = 10.0
+"""A connection that nobody has used for so long is not trusted: its other end may have gone in silence."""
 CHUNK = 256 * 1024
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 Body = bytes | Iterable[bytes] | None
@@ -45,8 +49,24 @@ class Client:
     ) -> None:
         parts = urlsplit(url)
         self._prefix = parts.path.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "labfleet-worker"}
+        self._headers = {"User-Agent": "labfleet-worker"}
         self._connection = _connection(parts.scheme, parts.hostname or "", parts.port, ca_file, timeout)
+        self._used = time.monotonic()
+        self._answered = False
+        self.bear(token)
+
+    def bear(self, token: str) -> None:
+        """Show this token from now on, over the connection that is there."""
+        self._headers["Authorization"] = f"Bearer {token}"
+
+    def open(self) -> None:
+        """Connect already, if that can be done now; a call does so in any case."""
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+                self._used = time.monotonic()
+        except (OSError, http.client.HTTPException):
+            self.close()
 
     def call(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send JSON, receive JSON."""
@@ -74,16 +94,19 @@ class Client:
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         self._connection.close()
+        self._answered = False
 
     @contextmanager
     def _answer(
         self, method: str, path: str, body: Body, headers: dict[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
         try:
+            self._close_if_stale()
             self._connection.request(method, self._prefix + path, body, self._headers | headers)
             answer = self._connection.getresponse()
             _judge(answer)
             yield answer
+            self._used, self._answered = time.monotonic(), True
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Away(f"{type(error).__name__}: {error}") from error
@@ -91,6 +114,16 @@ class Client:
             # Whatever is left of this answer must not be taken for the next one's.
             self.close()
             raise
+
+    def _close_if_stale(self) -> None:
+        socket = self._connection.sock
+        if socket is None:
+            return
+        # Nothing is asked, so whatever can be read means that the server has closed it. (Before the first
+        # answer there may be the tickets of TLS.)
+        closed = self._answered and select.select([socket], [], [], 0)[0]
+        if closed or time.monotonic() - self._used > KEEP_SECONDS:
+            self.close()
 
 
 def _connection(

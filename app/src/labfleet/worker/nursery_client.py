@@ -29,6 +29,8 @@ RETRY_SECONDS = 60.0
 POLL_SECONDS = 0.5
 RESTART_MICROSECONDS = 1_000_000
 LINE_BYTES = 4096
+SUCCESS = "success"
+"""How a unit ends that has not failed, in systemd's words and in the nursery's."""
 Wait = Callable[[Callable[[], bool]], str | None]
 """Given `given_up`, waits for a unit's end: how it ended, or None when nobody waits any more."""
 

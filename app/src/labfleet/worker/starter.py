@@ -19,7 +19,7 @@ from labfleet.log import get_logger
 from labfleet.worker import units
 from labfleet.worker.bus import BusError
 from labfleet.worker.client import Away, Client, Refused
-from labfleet.worker.nursery_client import Nursery, Wait
+from labfleet.worker.nursery_client import SUCCESS, Nursery, Wait
 from labfleet.worker.patience import Patience
 from labfleet.worker.slots import Slots
 from labfleet.worker.spec import FINISHED, Host, attempt_path, from_claim
@@ -51,6 +51,14 @@ class Order:
         return units.unit_name(self.task, self.number)
 
 
+class _Clients(threading.local):
+    """Each thread's own: a short attempt comes soon after another, and another TLS handshake would cost more
+    than its claim."""
+
+    def __init__(self) -> None:
+        self.by_front_end: dict[str, Client] = {}
+
+
 class Starter:
     """Runs orders, each to its end, in whatever thread calls."""
 
@@ -67,6 +75,7 @@ class Starter:
         self._environment = environment
         self._slots = slots
         self._stopping = stopping
+        self._clients = _Clients()
         self._attempts = settings.worker.work_directory / ATTEMPTS
         self._attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -91,7 +100,7 @@ class Starter:
 
     def _look_after(self, order: Order, front_end: FrontEndSection) -> None:
         directory = self._attempts / f"{order.task}.{order.number}"
-        client = Client(front_end.url, order.token, str(front_end.ca_file) if front_end.ca_file else None)
+        client = self._client(order, front_end)
         if units.runs_or_forget(order.unit):
             wait: Wait = partial(units.wait, order.unit)
         else:
@@ -108,6 +117,14 @@ class Starter:
             return
         crash.point("worker_after_end")
         self._conclude(order, client, directory, result)
+
+    def _client(self, order: Order, front_end: FrontEndSection) -> Client:
+        kept = self._clients.by_front_end
+        if order.front_end not in kept:
+            ca_file = str(front_end.ca_file) if front_end.ca_file else None
+            kept[order.front_end] = Client(front_end.url, order.token, ca_file)
+        kept[order.front_end].bear(order.token)
+        return kept[order.front_end]
 
     def _start(self, order: Order, client: Client, front_end: FrontEndSection, directory: Path) -> Wait:
         crash.point("worker_before_claim")
@@ -129,9 +146,12 @@ class Starter:
         return self._patience().call(lambda: client.call("POST", f"{path}/claim", body))
 
     def _conclude(self, order: Order, client: Client, directory: Path, result: str) -> None:
+        if result == SUCCESS and (directory / FINISHED).exists():
+            remove(directory)  # a unit that has not failed is forgotten without a word
+            return
         try:
             if not (directory / FINISHED).exists():
-                words = ", ".join(sorted({result, units.result(order.unit)} - {"success"}))
+                words = ", ".join(sorted({result, units.result(order.unit)} - {SUCCESS}))
                 reason = (
                     f"The attempt's process ended before it could say how: {words or 'no reason is known'}."
                 )

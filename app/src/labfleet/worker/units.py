@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def start_scope(spec: Spec, pid: int) -> None:
     """Put a process into a unit of the attempt's own; when this returns, the limits hold."""
     with Bus() as bus:
         unit = f"{unit_name(spec.task, spec.number)}.scope"
-        _start(bus, unit, scope_properties(spec, pid, _version(bus)))
+        _start(bus, unit, scope_properties(spec, pid, systemd_version()))
 
 
 def service_properties(spec: Spec, directory: Path) -> list[Property]:
@@ -93,9 +94,11 @@ def _start(bus: Bus, unit: str, properties: list[Property]) -> None:
     bus.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", properties, [])
 
 
-def _version(bus: Bus) -> int:
-    """systemd's: its property reads `252.38-1~deb12u1`, `257 (257.8-1)` or the like."""
-    text = str(bus.read("/org/freedesktop/systemd1", "Manager", "Version"))
+@cache
+def systemd_version() -> int:
+    """systemd's, asked once: its property reads `252.38-1~deb12u1`, `257 (257.8-1)` or the like."""
+    with Bus() as bus:
+        text = str(bus.read("/org/freedesktop/systemd1", "Manager", "Version"))
     return int("".join(char if char.isdecimal() else " " for char in text).split()[0])
 
 
