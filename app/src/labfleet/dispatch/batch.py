@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, case, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from labfleet import crash
@@ -128,21 +128,21 @@ def _confirmed(session: Session, batch: Sequence[Due]) -> None:
     _delete(session, batch)
     runs = [due for due in batch if due.row.kind == "run"]
     for worker, told in _by_worker(runs):
-        transition.note(session, _current(session, told), Event.DISPATCHED, worker=worker)
+        transition.note(session, _current(told), Event.DISPATCHED, worker=worker)
         values = {
             Task.dispatched_at: func.clock_timestamp(),
             Task.message: case((Task.message == unroutable_message(worker), ""), else_=Task.message),
         }
-        _update(session, _lock(session, told), values)
+        _update(session, Task.id.in_(_still_placed(told)), values)
 
 
 def _unroutable(session: Session, batch: Sequence[Due], section: DispatcherSection) -> None:
     runs = [due for due in batch if due.row.kind == "run"]
     for worker, told in _by_worker(runs):
         message = unroutable_message(worker)
-        news = _lock(session, [due for due in told if due.row.last_error != message])
-        transition.note(session, news, Event.UNROUTABLE, worker=worker)
-        _update(session, news, {Task.message: message})
+        news = session.scalars(_still_placed([due for due in told if due.row.last_error != message])).all()
+        transition.note(session, transition.among(news), Event.UNROUTABLE, worker=worker)
+        _update(session, transition.among(news), {Task.message: message})
         _postpone(session, told, message, section)
     _postpone(session, [due for due in batch if due.row.kind != "run"], _NOT_CONFIRMED, section)
 
@@ -163,22 +163,21 @@ def _by_worker(runs: Sequence[Due]) -> Iterator[tuple[str, list[Due]]]:
         yield worker, list(group)
 
 
-def _current(session: Session, runs: Sequence[Due]) -> list[uuid.UUID]:
+def _current(runs: Sequence[Due]) -> ColumnElement[bool]:
     # A task may be claimed, or at its end, before its confirmation is written; a newer attempt is not meant.
-    current = tuple_(Task.id, Task.attempt).in_([due.target for due in runs])
-    return list(session.scalars(select(Task.id).where(current)))
+    return tuple_(Task.id, Task.attempt).in_([due.target for due in runs])
 
 
-def _lock(session: Session, runs: Sequence[Due]) -> list[uuid.UUID]:
+def _still_placed(runs: Sequence[Due]) -> Select[uuid.UUID]:
     # Those that still wait where they were placed. One that somebody is just changing is left out: whoever
     # holds tasks without their jobs must not wait. Without `dispatched_at` it counts as long unclaimed.
     placed = tuple_(Task.id, Task.attempt, Task.placed_on).in_([(*due.target, due.worker) for due in runs])
     statement = select(Task.id).where(placed, Task.state == State.QUEUED)
-    return list(session.scalars(statement.with_for_update(key_share=True, skip_locked=True)))
+    return statement.with_for_update(key_share=True, skip_locked=True)
 
 
-def _update(session: Session, ids: Sequence[uuid.UUID], values: Mapping[Any, Any]) -> None:
-    statement = update(Task).where(Task.id.in_(ids)).values(values)
+def _update(session: Session, which: ColumnElement[bool], values: Mapping[Any, Any]) -> None:
+    statement = update(Task).where(which).values(values)
     session.execute(statement, execution_options={"synchronize_session": False})
 
 

@@ -127,7 +127,7 @@ def _being_sent(session: Session, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
 
 
 def _take_from(session: Session, worker: str, ids: Sequence[uuid.UUID]) -> None:
-    transition.note(session, ids, Event.RESENT, worker=worker)
+    transition.note(session, transition.among(ids), Event.RESENT, worker=worker)
     values = {
         Task.placed_on: None,
         Task.dispatched_at: None,

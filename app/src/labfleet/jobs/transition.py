@@ -121,7 +121,7 @@ def apply_many(  # noqa: PLR0917  (as `apply`, with what many tasks need more)
     statement = update(Task).where(among(found)).values(changed)
     session.execute(statement, execution_options={"synchronize_session": False})
     session.expire_all()
-    note(session, found, event, before, **detail)
+    note(session, among(found), event, before, **detail)
     change: Counter[str] = Counter()
     for row in rows:
         change[bucket(before, optional=row.optional, skipped=row.skipped)] -= 1
@@ -148,9 +148,9 @@ def record(
 
 
 def note(
-    session: Session, task_ids: Sequence[uuid.UUID], event: Event, before: State | None = None, **detail: Any
+    session: Session, which: ColumnElement[bool], event: Event, before: State | None = None, **detail: Any
 ) -> None:
-    """Write an event row for each of the tasks as they are now, in one statement.
+    """Write an event row for each of the tasks that `which` chooses as they are now, in one statement.
 
     `before` is the state that they had; None for events that change no state.
     """
@@ -164,7 +164,7 @@ def note(
         Task.state,
         literal(detail, JSONB),
     ]
-    rows = select(*columns).where(among(task_ids))
+    rows = select(*columns).where(which)
     session.execute(insert(EventRow).from_select(_EVENT_COLUMNS, rows))
 
 
