@@ -71,10 +71,11 @@ def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:
             limits=settings.jobs,
             calls=settings.webhooks,
         )
-        answer = shown(db, job)
         crash.point("submit_before_commit")
     crash.point("submit_after_commit")
-    return answer
+    # Only now, so that the dispatcher does not wait for the words in which the job is told about.
+    with services().sessions() as db:
+        return shown(db, service.get_job_row(db, current_user(), job.id))
 
 
 def made(answer: schemas.Job) -> tuple[schemas.Job, int, dict[str, str]]:
