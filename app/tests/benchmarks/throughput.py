@@ -19,6 +19,8 @@ from .figures import Figure
 BATCH = 1000
 BATCHES = 3
 NO_OPS = 300
+WATCH_SECONDS = 2.0
+"""Seldom: the answer tells a hundred tasks and why they wait, which costs as much as running some of them."""
 PYTHON = "/opt/labfleet/current/bin/python"
 BARE_SANDBOXES = """
 import json, subprocess, sys, time
@@ -88,7 +90,7 @@ def drained(api: Api, job: Json) -> Json:
     limit = time.monotonic() + 300
     while (now := api.get(f"jobs/{job['id']}"))["state"] not in FINAL:
         assert time.monotonic() < limit, f"{job['id']} does not end: {now['counts']}"
-        time.sleep(0.2)
+        time.sleep(WATCH_SECONDS)
     assert now["state"] == "success", now["counts"]
     return now
 
