@@ -1,0 +1,127 @@
+"""What was deployed goes again; its data stay unless they are asked for, and a new deployment finds them."""
+
+from __future__ import annotations
+
+import pytest
+from acceptance.api import Api
+from acceptance.lab import Lab, Machine
+from acceptance.playbook import Run, play, site
+
+UNITS = "systemctl list-units --all --plain --no-legend --no-pager 'labfleet-[!l]*' || true"
+FILES = "ls -d /etc/systemd/system/labfleet-[!l]* 2>/dev/null || true"
+OURS = "^(labfleet-|postgres|rabbitmq|www-data)|/opt/labfleet|[e]pmd"
+PROCESSES = f"ps -eo user:32=,args= | grep -E '{OURS}' | grep -v grep || true"
+SOCKETS = "ss -Hltun | awk '{print $5}' | sed 's/.*://' | sort -un"
+SSH = "22\n"
+
+
+def remove(lab: Lab, machine: Machine, what: str, *more: str) -> Run:
+    return play(lab.inventory, "playbooks/remove.yml", "--limit", machine.name, "-e", f"remove={what}", *more)
+
+
+def gone(machine: Machine) -> None:
+    """Nothing of ours runs, listens or starts with the machine."""
+    assert {
+        name: machine.run(look)
+        for name, look in (("units", UNITS), ("files", FILES), ("processes", PROCESSES))
+    } == {
+        "units": "",
+        "files": "",
+        "processes": "",
+    }
+    assert machine.run(SOCKETS) == SSH
+    assert "labfleet" not in machine.run("nft list tables 2>/dev/null || true")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("-e", "remove=worker"), "Name the machines with --limit"),
+            (("--limit", "spare", "-e", "remove=postgres"), "remove=everything or one of"),
+            (("--limit", "spare", "-e", "remove=worker", "-e", "remove_data=yes"), "remove_data_of=spare"),
+            (
+                (
+                    "--limit",
+                    "spare",
+                    "-e",
+                    "remove=worker",
+                    "-e",
+                    "remove_data=yes",
+                    "-e",
+                    "remove_data_of=lab",
+                ),
+                "remove_data_of=spare",
+            ),
+        ],
+    )
+    def test_what_is_not_meant(
+        self, lab: Lab, spare: Machine, arguments: tuple[str, ...], message: str
+    ) -> None:
+        run = play(lab.inventory, "playbooks/remove.yml", *arguments)
+        assert run.code != 0
+        assert message in " ".join(run.output.split())
+        assert set(run.changed.values()) <= {0}
+        spare.run("systemctl is-active labfleet-worker")
+
+    def test_a_worker_that_works(self, lab: Lab, user: Api, spare: Machine) -> None:
+        jobs = [user.submit("acceptance-behave", {"action": "wait"}) for _ in range(6)]
+        try:
+            for job in jobs:
+                user.wait(job, "running", seconds=60)
+            run = remove(lab, spare, "worker")
+            assert run.code != 0
+            assert "playbooks/drain.yml --limit spare" in run.output
+            spare.run("systemctl is-active labfleet-worker")
+        finally:
+            for job in jobs:
+                user.cancel(job)
+                user.wait(job)
+
+
+class TestOneComponent:
+    def test_worker(self, lab: Lab, user: Api, spare: Machine) -> None:
+        predicted = remove(lab, spare, "worker", "--check", "--diff").good()
+        assert predicted.changed[spare.name] > 0
+        spare.run("systemctl is-active labfleet-worker")
+        remove(lab, spare, "worker").good()
+        assert spare.run("systemctl list-units --all --plain --no-legend 'labfleet-worker*'") == ""
+        assert spare.run("ps -u labfleet-worker -o pid= || true") == ""
+        spare.run("test ! -e /etc/labfleet/worker.toml && test -d /var/lib/labfleet-worker")
+        # The firewall belongs to the machine, not to the worker.
+        spare.run("nft list table inet labfleet")
+        assert remove(lab, spare, "worker").good().changed[spare.name] == 0
+        site(lab.inventory, "--limit", spare.name).good()
+        spare.run("systemctl is-active labfleet-worker")
+
+
+class TestEverything:
+    def test_data_are_kept(self, lab: Lab, user: Api, webserver: Machine) -> None:
+        job = user.submit("acceptance-noop")
+        task = user.wait(job, "success")
+        # The worker on the other machine has nothing to do meanwhile.
+        remove(lab, webserver, "everything", "--check").good()
+        user.get(f"jobs/{job['id']}")
+        remove(lab, webserver, "everything").good()
+        gone(webserver)
+        webserver.run("test -d /var/lib/labfleet/store/blobs && test -d /var/lib/postgresql")
+        webserver.run("test ! -e /etc/labfleet && test ! -e /opt/labfleet")
+        assert remove(lab, webserver, "everything").good().changed[webserver.name] == 0
+        site(lab.inventory).good()
+        kept = user.get(f"jobs/{job['id']}")
+        assert kept["state"] == "success"
+        assert kept["tasks"][0]["id"] == task["id"]
+        assert user.wait(user.submit("acceptance-noop"), "success")
+        assert set(site(lab.inventory).good().changed.values()) == {0}
+
+    def test_data_that_are_to_go(self, lab: Lab, spare: Machine) -> None:
+        """The last test: it leaves the machine bare."""
+        data = ("-e", "remove_data=yes", "-e", f"remove_data_of={spare.name}")
+        remove(lab, spare, "everything", *data).good()
+        gone(spare)
+        assert (
+            spare.run("find / -xdev -path /proc -prune -o -name '*labfleet*' ! -name 'labfleet-lab-*' -print")
+            == ""
+        )
+        assert spare.run("grep labfleet /etc/passwd /etc/group /etc/hosts || true") == ""
+        assert remove(lab, spare, "everything", *data).good().changed[spare.name] == 0
