@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import uuid
 from typing import Any
 
 import structlog
@@ -54,6 +55,15 @@ def get_logger(name: str) -> BoundLogger:
 def bind(**ids: str) -> None:
     """Bind ids (job, task, request …) to every later record of this thread or context."""
     structlog.contextvars.bind_contextvars(**ids)
+
+
+bound = structlog.contextvars.bound_contextvars
+"""`with bound(request=…):` binds ids for the records of a block."""
+
+
+def request_id() -> str:
+    """The request that is bound, or a new name for one."""
+    return str(structlog.contextvars.get_contextvars().get("request") or uuid.uuid4().hex)
 
 
 def unbind_all() -> None:

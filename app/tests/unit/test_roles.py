@@ -39,6 +39,7 @@ def test_there_are_roles() -> None:
         "common",
         "firewall",
         "hardening",
+        "monitoring",
         "nginx",
         "postgresql",
         "queue",

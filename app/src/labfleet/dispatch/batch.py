@@ -19,11 +19,12 @@ from sqlalchemy.orm import Session
 from labfleet import crash
 from labfleet.config import DispatcherSection
 from labfleet.db.models import OutboxRow, Task
+from labfleet.dispatch import metrics
 from labfleet.dispatch.runner_client import Message, Runner, RunnerUnavailable, Status, Target
 from labfleet.jobs import transition
 from labfleet.jobs.states import Event, State
 from labfleet.jobs.tokens import sign_attempt
-from labfleet.log import get_logger
+from labfleet.log import bound, get_logger
 
 _log = get_logger(__name__)
 _FIRST_BACKOFF = 0.5
@@ -82,7 +83,8 @@ def dispatch_batch(session: Session, courier: Courier) -> int:
     for kind, verb in _VERBS.items():
         batch = [due for due in picked if due.row.kind == kind and not due.stale]
         if batch:
-            _dispatch(session, courier, verb, batch)
+            with bound(request=uuid.uuid4().hex):
+                _dispatch(session, courier, verb, batch)
     return len(picked)
 
 
@@ -101,15 +103,17 @@ def pick(session: Session, limit: int) -> list[Due]:
 
 def _dispatch(session: Session, courier: Courier, verb: str, batch: Sequence[Due]) -> None:
     crash.point("dispatch_before_send")
+    tasks = [str(due.row.task_id) for due in batch]
     try:
         statuses = courier.runner.send(verb, [due.message(courier.keys) for due in batch])
     except RunnerUnavailable as error:
-        _log.warning("batch not sent", verb=verb, messages=len(batch), error=error.detail)
+        _log.warning("batch not sent", verb=verb, messages=len(batch), tasks=tasks, error=error.detail)
+        metrics.SENT.labels("not sent").inc(len(batch))
         _postpone(session, batch, error.detail, courier.section)
         return
     crash.point("dispatch_after_send")
     settle(session, batch, statuses, courier.section)
-    _log.info("batch sent", verb=verb, messages=len(batch))
+    _log.info("batch sent", verb=verb, messages=len(batch), tasks=tasks)
 
 
 def settle(
@@ -119,6 +123,8 @@ def settle(
     by_status: dict[Status, list[Due]] = {status: [] for status in Status}
     for due in batch:
         by_status[statuses.get(due.target, Status.FAILED)].append(due)
+    for status, told in by_status.items():
+        metrics.SENT.labels(status).inc(len(told))
     _confirmed(session, by_status[Status.CONFIRMED])
     _unroutable(session, by_status[Status.UNROUTABLE], section)
     _postpone(session, by_status[Status.FAILED], _NOT_CONFIRMED, section)

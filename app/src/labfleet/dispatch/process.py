@@ -17,6 +17,7 @@ from labfleet.config import (
     dispatcher_settings,
 )
 from labfleet.db.engine import database_url, engine_for, session_factory
+from labfleet.dispatch import metrics
 from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.loop import Loop
@@ -26,6 +27,7 @@ from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import HttpRunner
 from labfleet.jobs.order import WAITS
 from labfleet.log import configure, get_logger
+from labfleet.metrics import counted
 
 _log = get_logger(__name__)
 # A task whose time has come is left out, unless it came after the last look: a full fleet must not be asked
@@ -66,7 +68,10 @@ class Dispatcher(Loop):
     def round(self) -> None:
         """Repair when it is time to, then place and send until the fleet is full and nothing is due."""
         if time.monotonic() - self._reconciled >= self._section.poll_seconds:
-            reconcile(self._sessions, self._section, self._rules)
+            lapsed, stranded = reconcile(self._sessions, self._section, self._rules)
+            metrics.LAPSED.inc(lapsed)
+            metrics.RESENT.inc(stranded)
+            metrics.ROUND.set(time.time())
             self._reconciled = time.monotonic()
         self._looked = time.monotonic()
         while not self.stopping and self._release() + self._batch():
@@ -79,6 +84,7 @@ class Dispatcher(Loop):
                 crash.point("release_before_commit")
         if placed:
             crash.point("release_after_commit")
+            metrics.PLACED.inc(placed)
         return placed
 
     def _batch(self) -> int:
@@ -109,10 +115,15 @@ def run(settings: WebserverSettings, url: URL, runner_password: str, keys: Seque
     engine = engine_for(url, pool_size=2, connect_timeout=timeout)
     runner = HttpRunner(settings.dispatcher, runner_password)
     courier = Courier(runner, keys, settings.dispatcher)
-    dispatcher = Dispatcher(courier, settings.order, session_factory(engine), lambda: Listener(url, timeout))
+    sessions = session_factory(engine)
+    dispatcher = Dispatcher(courier, settings.order, sessions, lambda: Listener(url, timeout))
     dispatcher.stop_on_signals()
     _log.info("dispatcher starts", runner=settings.dispatcher.runner_url)
+    watcher = metrics.Watcher(sessions, settings.order)
+    if counted():
+        watcher.start()
     dispatcher.run()
+    watcher.stop()
     systemd.notify("STOPPING=1")
     runner.close()
     engine.dispose()

@@ -12,6 +12,7 @@ import httpx
 
 from labfleet.config import DispatcherSection
 from labfleet.errors import ConfigError, Unavailable
+from labfleet.log import request_id
 
 Message = dict[str, Any]
 Target = tuple[uuid.UUID, int]
@@ -82,7 +83,9 @@ class HttpRunner:
     def _post(self, verb: str, messages: Sequence[Message]) -> Any:
         url = f"{self._base}/{verb}"
         try:
-            response = self._client.post(url, json={"messages": list(messages)})
+            # nginx, the CGI runner and the publisher log this id, and we the tasks that travel under it.
+            headers = {"X-Request-ID": request_id()}
+            response = self._client.post(url, json={"messages": list(messages)}, headers=headers)
         except httpx.HTTPError as error:
             raise RunnerUnavailable(f"{url}: {type(error).__name__}: {error}") from error
         if response.status_code in {400, 413, 422}:

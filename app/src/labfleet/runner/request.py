@@ -8,6 +8,7 @@ from labfleet.runner.problem import Problem, malformed, too_large
 from labfleet.runner.shape import FIELDS, messages_of
 
 PREFIX = "/runner/v1/"
+REQUEST_ID_LENGTH = 64
 METHODS = {"schedule": "POST", "cancel": "POST", "interface": "POST", "check": "POST", "health": "GET"}
 
 
@@ -21,10 +22,16 @@ def answer(limits: Limits) -> tuple[int, object]:
         return ask(limits.socket, {"verb": verb})
     front_end = authenticate(environ.get(b"HTTP_AUTHORIZATION", b""))
     length = _length(limits.max_body_bytes)
+    asked: dict[str, object] = {"verb": verb, "front_end": front_end, "request": _request_id()}
     if verb not in FIELDS:
-        return ask(limits.socket, {"verb": verb, "front_end": front_end, "size": length}, length)
+        return ask(limits.socket, asked | {"size": length}, length)
     messages = messages_of(verb, read_body(length), limits.max_batch)
-    return ask(limits.socket, {"verb": verb, "front_end": front_end, "messages": messages})
+    return ask(limits.socket, asked | {"messages": messages})
+
+
+def _request_id() -> str:
+    """What nginx calls this request; for the publisher's records."""
+    return environ.get(b"HTTP_X_REQUEST_ID", b"").decode(errors="replace")[:REQUEST_ID_LENGTH]
 
 
 def _verb() -> str:

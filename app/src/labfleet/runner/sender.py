@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
 from labfleet.log import get_logger
+from labfleet.runner import metrics
 from labfleet.runner.broker import ERRORS, FAILED, Broker
 from labfleet.runner.messages import Outgoing
 
@@ -81,7 +82,10 @@ class Sender(threading.Thread):
             if broker.unsure:
                 raise TimeoutError("the broker did not confirm in time")
 
-        self._guarded(publish)
+        with metrics.SECONDS.time():
+            self._guarded(publish)
+        for status in statuses:
+            metrics.MESSAGES.labels(status).inc()
         result.set_result(statuses)
 
     def _guarded(self, action: Callable[[Broker], None]) -> None:
@@ -93,6 +97,8 @@ class Sender(threading.Thread):
             log.warning("lost the broker", error=str(error))
             self._broker.close()
             self._broker = None
+            metrics.CONNECTED.set(0)
+            metrics.LOST.inc()
             self._pause = BACKOFF_SECONDS[0]
 
     def _ensure_connection(self) -> None:
@@ -101,7 +107,9 @@ class Sender(threading.Thread):
         try:
             self._broker = self._connect()
             log.info("connected to the broker")
+            metrics.CONNECTED.set(1)
         except ERRORS as error:
+            metrics.LOST.inc()
             log.warning("the broker can't be reached", error=str(error), next_try_seconds=self._pause)
             # Spread, so that several publishers don't come back at one instant.
             self._next_try = time.monotonic() + self._pause * random.uniform(0.7, 1.3)  # noqa: S311

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from labfleet.errors import LabfleetError
-from labfleet.log import get_logger
+from labfleet.log import bind, get_logger
 from labfleet.runner.service import Answer, Service
 
 SOCKET_MODE = 0o660
@@ -42,6 +42,7 @@ class Handler(socketserver.StreamRequestHandler):
     def _answer(self, service: Service) -> Answer:
         try:
             question: dict[str, Any] = json.loads(self.rfile.readline(LINE_BYTES))
+            bind(request=str(question.get("request", "")))
             return service.answer(question, cast(Any, self.rfile))
         except LabfleetError as error:
             return int(error.status), error.problem()

@@ -7,6 +7,8 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, BinaryIO
 
 from labfleet.errors import Malformed, Unavailable
+from labfleet.log import get_logger
+from labfleet.runner.broker import CONFIRMED
 from labfleet.runner.inspection import inspect
 from labfleet.runner.messages import outgoing
 from labfleet.runner.sender import BrokerAway, Sender
@@ -14,6 +16,7 @@ from labfleet.runner.sender import BrokerAway, Sender
 CHUNK = 256 * 1024
 BROKER_HINT = "Try again in a few seconds; on the broker's machine: systemctl status rabbitmq-server."
 
+log = get_logger(__name__)
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -42,7 +45,14 @@ class Service:
             statuses = self._sender.submit(batch).result(self._patience)
         except (BrokerAway, FutureTimeout):
             raise Unavailable("The broker can't be reached.", hint=BROKER_HINT) from None
-        pairs = zip(batch, statuses, strict=True)
+        pairs = list(zip(batch, statuses, strict=True))
+        log.info(
+            "published",
+            verb=verb,
+            front_end=front_end,
+            confirmed=statuses.count(CONFIRMED),
+            tasks=[message["task"] for message in messages],
+        )
         return 200, {"results": [item.result(status) for item, status in pairs]}
 
     def _health(self) -> Answer:

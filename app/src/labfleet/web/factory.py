@@ -12,7 +12,7 @@ from werkzeug.routing import IntegerConverter
 from labfleet import config
 from labfleet.config import WebserverSettings
 from labfleet.log import configure
-from labfleet.web import guard, openapi, problems
+from labfleet.web import guard, metrics, openapi, problems, tracing
 from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
 from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import docs, frame, session, submit, workers
@@ -66,6 +66,8 @@ def bare_app() -> APIFlask:
     app.url_map.converters["int"] = NumberConverter
     app.url_map.strict_slashes = False
     app.spec_callback = openapi.finish
+    tracing.register(app)
+    metrics.register(app)
     guard.register(app)
     problems.register(app)
     for blueprint in blueprints.ALL:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labfleet import crash
-from labfleet.worker import sandbox, verdict
+from labfleet.worker import journal, sandbox, verdict
 from labfleet.worker.capture import Capture
 from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.execution import Ending, Execution
@@ -161,6 +161,7 @@ class Shepherd:
 
 def shepherd(spec: Spec, directory: Path) -> int:
     """Shepherd the attempt in `directory`; SIGTERM, or `STOP_SIGNAL`, hands it back."""
+    journal.bind(task=spec.task, attempt=spec.number)
     work = Shepherd(spec, take_token(directory), directory)
     for number in (signal.SIGTERM, STOP_SIGNAL):
         signal.signal(number, lambda *_: work.stop.set())
@@ -172,11 +173,6 @@ def shepherd(spec: Spec, directory: Path) -> int:
     return 0
 
 
-def log_to_stderr() -> None:
-    """Lines for the journal."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-
-
 if __name__ == "__main__":
-    log_to_stderr()
+    journal.configure()
     sys.exit(shepherd(load(Path(sys.argv[1])), Path(sys.argv[1])))

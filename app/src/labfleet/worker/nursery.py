@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from labfleet.worker import attempt, units
+from labfleet.worker import attempt, journal, units
 from labfleet.worker.bus import BusError
 from labfleet.worker.client import tls_context
 from labfleet.worker.meter import group_of, out_of_memory
@@ -236,7 +236,7 @@ def listen(path: Path) -> socket.socket:
 
 def main(path: Path, attempts: Path) -> None:
     """Serve at `path` the attempts whose directories lie in `attempts`."""
-    attempt.log_to_stderr()
+    journal.configure()
     # What is there now stays, and is shared with the children as long as nobody touches it.
     gc.collect()
     gc.freeze()

@@ -12,6 +12,7 @@ import psutil
 
 from labfleet.config import WorkerSettings
 from labfleet.log import get_logger
+from labfleet.worker import metrics
 from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.slots import Slots
 
@@ -55,7 +56,9 @@ class Presence(threading.Thread):
         """Report, wait, again."""
         clients = self._clients(REPORT_SECONDS)
         while not self._end.is_set():
-            self._tell(clients, self.report())
+            report = self.report()
+            self._tell(clients, report)
+            metrics.reported(report, len(self._deaf))
             self._drain(any(self._drained.values()))
             self._told.set()
             self._end.wait(self._settings.presence_seconds)

@@ -16,7 +16,7 @@ from typing import Any
 from labfleet import crash
 from labfleet.config import FrontEndSection, WorkerSettings
 from labfleet.log import get_logger
-from labfleet.worker import units
+from labfleet.worker import metrics, units
 from labfleet.worker.bus import BusError
 from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.nursery_client import SUCCESS, Nursery, Wait
@@ -92,6 +92,7 @@ class Starter:
         try:
             self._look_after(order, front_end)
         except Refused as error:
+            metrics.REFUSED.labels(error.code).inc()
             logger.info("not run", code=error.code, reason=str(error))
         except Away as error:
             logger.warning("the front end can't be reached; the attempt will be sent again", error=str(error))
@@ -134,6 +135,7 @@ class Starter:
         spec = from_claim(order.task, order.number, claim, self._host(order.front_end, front_end))
         spec.save(directory, order.token)
         wait = self._nursery.start(spec, directory)
+        metrics.STARTED.inc()
         crash.point("worker_after_start")
         return wait
 
@@ -146,6 +148,7 @@ class Starter:
         return self._patience().call(lambda: client.call("POST", f"{path}/claim", body))
 
     def _conclude(self, order: Order, client: Client, directory: Path, result: str) -> None:
+        metrics.ENDED.labels(result).inc()
         if result == SUCCESS and (directory / FINISHED).exists():
             remove(directory)  # a unit that has not failed is forgotten without a word
             return

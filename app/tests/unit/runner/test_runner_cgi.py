@@ -27,7 +27,9 @@ def test_a_batch_goes_on_with_the_name_of_its_front_end(cgi: Cgi, publisher: Bys
 
     assert (reply.status, reply.body) == (200, publisher.answer["body"])
     assert reply.headers["Content-Type"] == "application/json"
-    assert publisher.questions == [{"verb": "schedule", "front_end": "web", "messages": [MESSAGE]}]
+    assert publisher.questions == [
+        {"verb": "schedule", "front_end": "web", "request": "", "messages": [MESSAGE]}
+    ]
 
 
 def test_a_message_may_name_a_worker(cgi: Cgi, publisher: Bystander) -> None:
@@ -50,7 +52,7 @@ def test_an_archive_goes_on_as_it_is(cgi: Cgi, publisher: Bystander, verb: str) 
 
     assert cgi(verb, archive).status == 200
 
-    assert publisher.questions == [{"verb": verb, "front_end": "web", "size": len(archive)}]
+    assert publisher.questions == [{"verb": verb, "front_end": "web", "request": "", "size": len(archive)}]
     assert publisher.bodies == [archive]
 
 

@@ -19,8 +19,10 @@ from labfleet.jobs import inputs
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.finishing import finish as finish_attempt
 from labfleet.jobs.states import State
+from labfleet.log import get_logger
 from labfleet.protocols.interface import interface_of
 from labfleet.protocols.manifest import Manifest
+from labfleet.web import metrics
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import attempts
 from labfleet.web.api.datasets import BODY
@@ -28,6 +30,7 @@ from labfleet.web.api.jobs import BINARY, BYTES, Responses
 from labfleet.web.files import read_body, receive, send_blob
 from labfleet.web.services import services
 
+_log = get_logger(__name__)
 MAX_LOG_PIECE = 4 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 TAR: Responses = {200: {"description": "The tar", "content": {"application/x-tar": BINARY}}}
@@ -53,6 +56,8 @@ def claim(task: uuid.UUID, number: int, json_data: schemas.ClaimIn) -> schemas.C
         answer = _claim(db, row)
         crash.point("claim_before_commit")
     crash.point("claim_after_commit")
+    metrics.begun(row)
+    _log.info("attempt claimed", job=str(row.job_id), worker=json_data.worker)
     return answer
 
 
@@ -198,4 +203,6 @@ def finish(task: uuid.UUID, number: int, json_data: schemas.FinishIn) -> schemas
         answer = schemas.Finished(state=State(row.state), attempt=row.attempt)
         crash.point("finish_before_commit")
     crash.point("finish_after_commit")
+    metrics.ended(row.key, ending)
+    _log.info("attempt ended", job=str(row.job_id), outcome=ending.outcome, failure=ending.failure)
     return answer

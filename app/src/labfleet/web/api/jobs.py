@@ -18,6 +18,7 @@ from labfleet.jobs.explain import able, reasons
 from labfleet.jobs.needs import Needs
 from labfleet.jobs.plan import make_plan
 from labfleet.jobs.spec import JobSpec
+from labfleet.web import tracing
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.auth import current_user
@@ -75,7 +76,9 @@ def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:
     crash.point("submit_after_commit")
     # Only now, so that the dispatcher does not wait for the words in which the job is told about.
     with services().sessions() as db:
-        return shown(db, service.get_job_row(db, current_user(), job.id))
+        answer = shown(db, service.get_job_row(db, current_user(), job.id))
+    tracing.submitted(answer.id, [task.id for task in answer.tasks], answer.counts.total)
+    return answer
 
 
 def made(answer: schemas.Job) -> tuple[schemas.Job, int, dict[str, str]]:

@@ -15,6 +15,7 @@ from labfleet.errors import Invalid, InvalidParameters, LabfleetError
 from labfleet.jobs import quotas, search, service, spec
 from labfleet.protocols import service as protocols
 from labfleet.protocols.interface import interface_of
+from labfleet.web import tracing
 from labfleet.web.api import views
 from labfleet.web.api.schemas import Interface
 from labfleet.web.guard import MAX_DEPTH, check_value
@@ -101,14 +102,16 @@ def _submit(interface: Interface, parameters: dict[str, Any], inputs: Mapping[st
     settings = services().settings
     with services().sessions.begin() as db:
         quotas.check_storage(db, g.user, 0)
-        return service.submit(
+        job = service.submit(
             db,
             g.user,
             wanted,
             key if key.isascii() and key.isprintable() and key else None,
             max_attempts=settings.leases.max_attempts,
             limits=settings.jobs,
-        ).id
+        )
+    tracing.submitted(job.id, [], job.tasks_total)
+    return job.id
 
 
 def _uploads(interface: Interface) -> dict[str, str]:

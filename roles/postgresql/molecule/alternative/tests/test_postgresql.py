@@ -57,10 +57,18 @@ def test_exactly_these_get_in(host: Host) -> None:
     )
     assert rules == [
         "local|all,postgres",
+        "local|postgres,nobody",
         "host|first,first_owner",
         "host|second,first_owner",
         "host|second,reader",
     ]
+
+
+def test_the_user_of_statistics_reads_them_and_nothing_else(host: Host) -> None:
+    psql = "runuser -u nobody -- psql -p 5433 -d {} -AtXc '{}'"
+    assert host.check_output(psql.format("postgres", "SELECT count(*) > 0 FROM pg_stat_database")) == "t"
+    assert "permission denied" in host.run(psql.format("postgres", "SELECT * FROM pg_authid")).stderr
+    assert "no pg_hba.conf entry" in host.run(psql.format("first", "SELECT 1")).stderr
 
 
 def test_each_role_reaches_its_databases(host: Host) -> None:

@@ -55,6 +55,10 @@ def test_management_answers(host: Host) -> None:
     assert httpx.get(url, auth=("watcher", "something-else")).status_code == httpx.codes.UNAUTHORIZED
 
 
+def test_prometheus_is_answered(host: Host) -> None:
+    assert "rabbitmq_alarms_free_disk_space_watermark" in httpx.get(f"http://{address(host)}:15693/metrics").text
+
+
 def test_user_of_the_machine_itself_is_refused_elsewhere(host: Host) -> None:
     name, password = LOCAL
     server = {"hostname": address(host), "port": 5673, "userid": name, "password": password}

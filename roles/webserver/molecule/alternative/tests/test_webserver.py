@@ -106,3 +106,15 @@ def test_another_admin_and_a_smaller_upload(host: Host) -> None:
 
 def test_nothing_in_the_usual_place(host: Host) -> None:
     assert not host.file("/var/lib/labfleet").exists
+
+
+def test_web_counts_where_another_user_may_read(host: Host) -> None:
+    folder = "/run/labfleet-metrics-web"
+    assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0
+    assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-web.service")
+
+
+def test_dispatcher_counts_where_another_user_may_read(host: Host) -> None:
+    folder = "/run/labfleet-metrics-dispatcher"
+    assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0
+    assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-dispatcher.service")

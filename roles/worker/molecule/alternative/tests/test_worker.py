@@ -79,3 +79,9 @@ def test_authority_of_each_front_end(host: Host) -> None:
 
 def test_no_unit_has_failed(host: Host) -> None:
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
+
+
+def test_worker_counts_where_another_user_may_read(host: Host) -> None:
+    folder = "/run/labfleet-metrics-worker"
+    assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0
+    assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-worker.service")

@@ -1,0 +1,103 @@
+"""Exporters and Prometheus on one machine, with every variable moved."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from testinfra.host import Host
+
+PROMETHEUS = "http://127.0.0.1:9091"
+
+
+def address(host: Host) -> str:
+    return str(host.interface("eth0").addresses[0])
+
+
+def get(host: Host, url: str) -> str:
+    script = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=10).read().decode())"
+    return host.check_output("python3 -c '%s'" % script.replace("'", '"'))
+
+
+def query(host: Host, expression: str) -> list[dict[str, Any]]:
+    answer = json.loads(get(host, f"{PROMETHEUS}/api/v1/query?query={quote(expression)}"))
+    found: list[dict[str, Any]] = answer["data"]["result"]
+    return found
+
+
+def test_they_listen_on_their_addresses_and_nowhere_else(host: Host) -> None:
+    here = address(host)
+    listening = {socket for socket in host.socket.get_listening_sockets() if re.search(r":9\d\d\d$", socket)}
+    assert listening == {
+        f"tcp://{here}:9101",
+        f"tcp://{here}:9181",
+        f"tcp://{here}:9188",
+        "tcp://127.0.0.1:9091",
+    }
+
+
+@pytest.mark.parametrize(
+    "unit", ["prometheus", "prometheus-node-exporter", "prometheus-postgres-exporter", "labfleet-metrics"]
+)
+def test_units_run_and_start_with_the_machine(host: Host, unit: str) -> None:
+    assert host.service(unit).is_running
+    assert host.service(unit).is_enabled
+
+
+def test_ours_refuses_whom_it_does_not_know(host: Host) -> None:
+    # From the machine itself it comes from its own address; through loopback it could not reach it.
+    assert "labfleet_processes" in get(host, f"http://{address(host)}:9181/metrics")
+    assert host.check_output("systemctl show -P DynamicUser labfleet-metrics") == "yes"
+
+
+def test_prometheus_is_told_by_all_of_them(host: Host) -> None:
+    wanted = {"node", "labfleet", "postgres", "prometheus"}
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        up = {one["metric"]["job"]: one["value"][1] for one in query(host, "up")}
+        if up == dict.fromkeys(wanted, "1"):
+            break
+        time.sleep(1)
+    assert up == dict.fromkeys(wanted, "1")
+    assert query(host, "pg_up")[0]["value"][1] == "1"
+    ends = {
+        one["metric"]["file"]: float(one["value"][1])
+        for one in query(host, "labfleet_certificate_end_seconds - time()")
+    }
+    assert ends.keys() == {"/etc/ssl/soon.crt", "/etc/ssl/late.crt"}
+    assert 4 * 86400 < ends["/etc/ssl/soon.crt"] < 5 * 86400
+    assert query(host, "labfleet_backup_success_seconds")[0]["value"][1] == "1700000000"
+
+
+def test_what_is_wrong_here_is_an_alert(host: Host) -> None:
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        firing = {one["metric"]["alertname"] for one in query(host, 'ALERTS{alertstate="firing"}')}
+        if {"CertificateEnds", "BackupOld"} <= firing:
+            return
+        time.sleep(1)
+    raise AssertionError(firing)
+
+
+def test_every_alert_fires_when_it_should(host: Host) -> None:
+    done = host.run("promtool test rules /root/alerts_test.yml")
+    assert done.rc == 0, done.stdout + done.stderr
+
+
+def test_the_page_of_the_lab_shows_what_there_is(host: Host) -> None:
+    page = get(host, f"{PROMETHEUS}/consoles/labfleet.html")
+    assert "error executing template" not in page
+    assert "CertificateEnds" in page
+    assert "% free" in page
+    assert page.rstrip().endswith("</html>")
+
+
+def test_the_exporter_of_postgresql_may_read_statistics_only(host: Host) -> None:
+    psql = "runuser -u prometheus -- psql -d postgres -AtXc '%s'"
+    assert host.check_output(psql % "SELECT 1") == "1"
+    assert host.run(psql % "CREATE TABLE t (a int)").rc != 0
+    assert host.run(psql % "SELECT rolpassword FROM pg_authid").rc != 0
