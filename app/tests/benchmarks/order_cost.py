@@ -5,7 +5,8 @@
 It makes a database of its own and removes it. With 100, 100,000 and 1,000,000 tasks queued, of one owner and
 of fifty, it measures the two statements of `jobs.order` as the server itself does (EXPLAIN ANALYZE, planning
 and execution, for eight free slots), and a dispatcher's whole turn: one that finds no free slot, one that
-places one task, one that places eight.
+places one task, one that places eight. Last, a task's whole way through the database: placed, its message
+noted, claimed, finished, each with its commit; what is between (queue tier, broker, sandbox) knows no other.
 """
 
 from __future__ import annotations
@@ -15,17 +16,23 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Engine, TextClause, create_engine, make_url, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.config import OrderSection
+from labfleet.config import DispatcherSection, OrderSection
 from labfleet.db.engine import engine_for, session_factory
 from labfleet.db.upgrade import upgrade
+from labfleet.dispatch.batch import Courier, dispatch_batch
 from labfleet.dispatch.release import release
-from labfleet.jobs import order
+from labfleet.dispatch.runner_client import Message, Status, Target
+from labfleet.jobs import attempts, finishing, order
+from labfleet.jobs.finishing import Ending
+from labfleet.jobs.states import Outcome
+from labfleet.log import configure
 
 OWNERS = (1, 50)
 TASKS = (100, 100_000, 1_000_000)
@@ -102,8 +109,43 @@ def turn(sessions: Callable[[], Session], slots: int) -> float:
     return statistics.median(times)
 
 
+class Confirming:
+    """A queue tier that takes no time."""
+
+    def __init__(self) -> None:
+        self.last: Target
+
+    def send(self, verb: str, messages: Sequence[Message]) -> Mapping[Target, Status]:
+        """All are confirmed."""
+        del verb
+        targets = [(uuid.UUID(message["task"]), int(message["attempt"])) for message in messages]
+        self.last = targets[-1]
+        return dict.fromkeys(targets, Status.CONFIRMED)
+
+
+def way(sessions: sessionmaker[Session]) -> float:
+    """The median of a task's way, one after the other, in milliseconds."""
+    runner = Confirming()
+    courier = Courier(runner, ["key"], DispatcherSection(runner_url="https://localhost"))
+    with sessions.begin() as session:
+        session.execute(text("UPDATE workers SET slots = CASE WHEN name = 'w1' THEN 1 ELSE 0 END"))
+    times = []
+    for _ in range(SAMPLES):
+        begin = time.perf_counter()
+        with sessions.begin() as session:
+            assert release(session, RULES) == 1
+        with sessions.begin() as session:
+            dispatch_batch(session, courier)
+        with sessions.begin() as session:
+            attempts.claim(session, *runner.last, "w1", "claim", lease_seconds=60)
+        with sessions.begin() as session:
+            finishing.finish(session, *runner.last, Ending(Outcome.SUCCESS))
+        times.append((time.perf_counter() - begin) * 1000)
+    return statistics.median(times)
+
+
 def measure(owners: int, tasks: int) -> tuple[float, ...]:
-    """Milliseconds: the two statements together, and turns that place nothing, one task, eight."""
+    """Milliseconds: the two statements together, turns that place none, one and eight, and a task's way."""
     with database(owners, tasks) as engine:
         sessions = session_factory(engine)
         with sessions() as session:
@@ -116,13 +158,14 @@ def measure(owners: int, tasks: int) -> tuple[float, ...]:
             statements = explained(session, text(order.WAITING), {}) + explained(
                 session, order.STATEMENT, values
             )
-        return statements, turn(sessions, 0), turn(sessions, 1), turn(sessions, 8)
+        return statements, turn(sessions, 0), turn(sessions, 1), turn(sessions, 8), way(sessions)
 
 
 def main() -> None:
     """Print a line for each size, with its ratio to the smallest."""
     sizes = [int(argument) for argument in sys.argv[1:]] or TASKS
-    print("owners  queued  statements  ratio  no slot  1 task  8 tasks  (ms)")
+    configure("warning")
+    print("owners  queued  statements  ratio  no slot  1 task  8 tasks whole way  (ms)")
     for owners in OWNERS:
         first = None
         for tasks in sizes:
