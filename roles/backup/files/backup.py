@@ -233,14 +233,20 @@ class Repository:
         self, *arguments: str, good: Sequence[int] = (0,), **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run restic; Failed with the end of what it said."""
-        done = subprocess.run(
-            self.command(*arguments),
-            env=self.environment(),
-            text=True,
-            capture_output=True,
-            check=False,
-            **more,
-        )
+        for turn in (1, 2):
+            done = subprocess.run(
+                self.command(*arguments),
+                env=self.environment(),
+                text=True,
+                capture_output=True,
+                check=False,
+                **more,
+            )
+            # Somebody of this machine died at work: this part has one at a time (see `locked`), and only stale locks go.
+            if turn == 1 and done.returncode not in good and "already locked" in done.stderr:
+                subprocess.run(self.command("unlock"), env=self.environment(), capture_output=True, check=False)
+                continue
+            break
         if done.returncode not in good:
             raise Failed(_end_of(done.stderr or done.stdout) or f"restic ended with {done.returncode}")
         return done

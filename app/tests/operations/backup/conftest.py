@@ -19,6 +19,15 @@ USER = "backup"
 TARGET = "/srv/vault/labfleet"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests are the life of one lab and follow each other, also where others are shuffled."""
+    places = [place for place, item in enumerate(items) if Path(__file__).parent in item.path.parents]
+    ordered = sorted((items[place] for place in places), key=lambda item: item.reportinfo()[1] or 0)
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
+
+
 @pytest.fixture(scope="session")
 def vault(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Machine:  # noqa: F811
     """The machine that takes the backups. Its key outlives the inventory, which a test loses."""

@@ -63,12 +63,15 @@ def submit(api: Api, label: str, mark: str) -> dict[str, Any]:
 
 
 def test_set_up(lab: Lab, target: Path, user: Api, database: Machine, webserver: Machine) -> None:
-    """Turned on in a lab that works; from then on site.yml has nothing to do."""
+    """Turned on in a lab that works."""
     done = playbook.play(lab.inventory, "playbooks/backup.yml").good()
     for machine, parts in ((database, ("database", "wal", "inventory")), (webserver, ("files",))):
         for part in parts:
             assert status(machine, part)["ok"], status(machine, part)
     assert lab.secret("backup_passphrase") not in done.output
+
+
+def test_nothing_is_left_to_do(lab: Lab) -> None:
     again = playbook.site(lab.inventory).good()
     assert sum(again.changed.values()) == 0, again.changes
     predicted = playbook.site(lab.inventory, "--check", "--diff").good()

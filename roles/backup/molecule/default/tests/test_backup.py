@@ -62,7 +62,8 @@ def test_secrets_are_roots(host: Host) -> None:
 
 def test_nobody_reads_the_target_s_content(host: Host) -> None:
     assert host.file("/srv/backup").mode == 0o700
-    assert host.run(f"grep -rqF -f {BLOB} --binary-files=text /srv/backup").rc != 0
+    assert host.run(f"grep -qF content-of-this-test {BLOB}").rc == 0
+    assert host.run("grep -rqF content-of-this-test /srv/backup").rc == 1
 
 
 def test_files_come_back(host: Host) -> None:
@@ -88,7 +89,7 @@ def test_segments_leave_the_machine_when_a_base_backup_no_longer_needs_them(host
     assert before
     assert min(after) > min(before)
     base = json.loads(host.file("/var/lib/labfleet-backup/base.json").content_string)
-    assert min(after) == f"{base['start']}.gz"
+    assert min(after)[:24] == base["start"]
 
 
 def test_a_sound_repository_passes_its_check(host: Host) -> None:
