@@ -158,12 +158,10 @@ def test_refused_artifacts_leave_nothing(
         ("finish", {"outcome": "success", "failure": "user"}),
         ("finish", {"outcome": "won"}),
         ("finish", {"outcome": "success", "usage": {"wall_seconds": -1}}),
-        ("finish", {"outcome": "success", "usage": {"fuel": 1}}),
         ("finish", {"outcome": "success", "environment": {"os": "x" * 201}}),
         ("finish", {"outcome": "success", "exit_code": 2**40}),
         ("heartbeat", {"progress": 1.5}),
         ("heartbeat", {"progress": "half"}),
-        ("heartbeat", {"speed": 1}),
         ("claim", {"worker": "w"}),
     ],
 )
@@ -171,6 +169,18 @@ def test_wrong_words_change_nothing(api: Any, running: Any, path: str, body: Any
     job, worker = running()
     assert worker("POST", path, json=body).status_code == 422
     assert api("GET", f"jobs/{job['id']}").json["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("heartbeat", {"speed": 1}),
+        ("finish", {"outcome": "success", "exit_code": 0, "usage": {"wall_seconds": 1, "fuel": 1}}),
+    ],
+)
+def test_what_only_a_newer_worker_knows_is_left_out(running: Any, path: str, body: Any) -> None:
+    _, worker = running()
+    assert worker("POST", path, json=body).status_code == 200
 
 
 def test_a_log_has_a_limit(running: Any, api: Any) -> None:
