@@ -334,7 +334,8 @@ def application(asked: Asked) -> Findings:
 
 def publisher(asked: Asked) -> Findings:
     """Whether the publisher answers, and has its connection to the broker."""
-    settings = configured("queue").get("publisher")
+    queue = configured("queue")
+    settings = queue.get("publisher")
     if settings is None:
         return
     path = settings.get("socket", "/run/labfleet-publisher/publisher.sock")
@@ -350,7 +351,7 @@ def publisher(asked: Asked) -> Findings:
     if answer.get("status") != 200:
         yield Finding(
             ERROR,
-            f"The publisher has no connection to the broker ({settings.get('broker_host')}).",
+            f"The publisher has no connection to the broker ({', '.join(queue['broker']['hosts'])}).",
             "See that rabbitmq-server runs there; for the password run playbooks/rabbitmq.yml and "
             "playbooks/queue.yml.",
         )
@@ -473,13 +474,13 @@ def database(asked: Asked) -> Findings:
 def others(asked: Asked) -> Findings:
     """Whether this machine reaches the tiers that its own need."""
     web, queue, worker = configured("webserver"), configured("queue"), configured("worker")
-    if "database" in web:
-        yield from reach("database", web["database"]["host"], web["database"].get("port", 5432), asked)
-    if "publisher" in queue:
-        section = queue["publisher"]
-        yield from reach("broker", section["broker_host"], section.get("broker_port", 5672), asked)
-    if "broker" in worker:
-        yield from reach("broker", worker["broker"]["host"], worker["broker"].get("port", 5672), asked)
+    for what, section in (
+        ("database", web.get("database")),
+        ("broker", queue.get("broker")),
+        ("broker", worker.get("broker")),
+    ):
+        for host in section["hosts"] if section else []:
+            yield from reach(what, host, section["port"], asked)
     for name, front_end in worker.get("front_ends", {}).items():
         yield from reach_front_end(name, front_end, asked)
 

@@ -1,17 +1,18 @@
 """Configuration: one TOML file named by `LABFLEET_CONFIG`, secrets from `$CREDENTIALS_DIRECTORY`.
 
 One settings class per tier; its sections and keys are those of docs/architecture.md. An
-environment variable such as `LABFLEET_DATABASE__HOST` goes before the file, for development.
+environment variable such as `LABFLEET_DATABASE__PORT` goes before the file, for development.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 import tomllib
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -76,12 +77,14 @@ class WebSection(Section):
 
 
 class DatabaseSection(Section):
-    """`[database]`: the password is the credential `database_password`."""
+    """`[database]`: the password is the credential `database_password`. Of several hosts the one that takes
+    writes is used. With a `ca_file`, its authority must have signed their certificates."""
 
-    host: str = "127.0.0.1"
+    hosts: list[str] = Field(default=["127.0.0.1"], min_length=1)
     port: int = Field(default=5432, ge=1, le=65535)
     name: str = "labfleet"
     user: str = "labfleet_web"
+    ca_file: Path | None = None
     pool_size: int = Field(default=10, gt=0)
     connect_timeout_seconds: int = Field(default=5, gt=0)
 
@@ -182,14 +185,32 @@ class RunnerSection(Section):
     max_batch: int = Field(default=1000, gt=0)
 
 
+class BrokerSection(Section):
+    """`[broker]`: the password is the credential `broker_password`. Any of the hosts will do: they are one
+    cluster; where there is a `ca_file` they are spoken to by TLS, and their certificates carry `tls_name`."""
+
+    hosts: list[str] = Field(default=["127.0.0.1"], min_length=1)
+    port: int = Field(default=5672, ge=1, le=65535)
+    vhost: str = "labfleet"
+    user: str
+    ca_file: Path | None = None
+    tls_name: str = "rabbitmq.labfleet.internal"
+
+    def tls(self) -> dict[str, Any] | None:
+        """TLS as py-amqp and Celery want it; None for a broker that is spoken to in clear."""
+        if self.ca_file is None:
+            return None
+        return {
+            "ca_certs": str(self.ca_file),
+            "cert_reqs": ssl.CERT_REQUIRED,
+            "server_hostname": self.tls_name,
+        }
+
+
 class PublisherSection(Section):
     """`[publisher]`: the resident process that holds the broker's connection."""
 
     socket: Path = Path("/run/labfleet-publisher/publisher.sock")
-    broker_host: str = "127.0.0.1"
-    broker_port: int = Field(default=5672, ge=1, le=65535)
-    vhost: str = "labfleet"
-    user: str = "labfleet_publisher"
     keys: list[Key] = Field(default=["python", "r"])
     workers: list[WorkerName] = Field(default_factory=list)
     confirm_timeout_seconds: float = Field(default=10, gt=0)
@@ -209,15 +230,6 @@ class WorkerSection(Section):
     patience_seconds: float = Field(default=900, gt=0)
     protocol_cache_bytes: int = Field(default=256 * MIB, ge=0)
     sandbox_readonly_paths: list[Path] = Field(default_factory=list)
-
-
-class BrokerSection(Section):
-    """`[broker]`: the password is the credential `broker_password`."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=5672, ge=1, le=65535)
-    vhost: str = "labfleet"
-    user: str = "labfleet_worker"
 
 
 class FrontEndSection(Section):
@@ -269,13 +281,14 @@ class QueueSettings(TierSettings):
 
     runner: RunnerSection = RunnerSection()
     publisher: PublisherSection = PublisherSection()
+    broker: BrokerSection = BrokerSection(user="labfleet_publisher")
 
 
 class WorkerSettings(TierSettings):
     """`worker.toml`."""
 
     worker: WorkerSection
-    broker: BrokerSection = BrokerSection()
+    broker: BrokerSection = BrokerSection(user="labfleet_worker")
     front_ends: dict[str, FrontEndSection]
 
 

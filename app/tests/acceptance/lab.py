@@ -17,7 +17,7 @@ from jinja2 import Template
 from testinfra.host import Host  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-TIERS = ("rabbitmq", "database", "queue", "worker", "webserver")
+TIERS = ("rabbitmq", "database", "queue", "worker", "webserver", "balancer")
 BIN = Path(sys.executable).parent
 
 
@@ -94,7 +94,8 @@ class Lab:
     @property
     def url(self) -> str:
         """Where people reach the lab."""
-        return f"https://{self.machine('webserver').address}"
+        front = self.of("balancer") or self.of("webserver")
+        return f"https://{front[0].address}"
 
 
 def processes(machine: Machine, word: str) -> list[str]:

@@ -86,7 +86,7 @@ class TestValidate:
         if len(lab.machines) == 1:
             return
         broker = lab.machine("rabbitmq")
-        rule = f"ip daddr {broker.private_address} tcp dport 5672 drop"
+        rule = f"ip daddr {broker.private_address} tcp dport 5671 drop"
         worker.run("nft add table inet acceptance")
         try:
             worker.run(
@@ -95,7 +95,7 @@ class TestValidate:
             )
             stopped(
                 play(lab.inventory, "playbooks/validate.yml"),
-                f"{worker.name} does not reach {broker.name} at {broker.private_address} port 5672",
+                f"{worker.name} does not reach {broker.name} at {broker.private_address} port 5671",
                 "(no answer)",
             )
         finally:

@@ -40,7 +40,7 @@ def expected_sockets(machine: Machine) -> set[tuple[str, str, int]]:
     if "database" in machine.tiers:
         found |= {("tcp", address, 5432) for address in inside}
     if "rabbitmq" in machine.tiers:
-        found |= {("tcp", address, 5672) for address in inside}
+        found |= {("tcp", address, 5671) for address in inside}
         # The port mapper and Erlang's distribution: one node has nobody to talk to.
         found |= {("tcp", "127.0.0.1", port) for port in (4369, 25672)}
     return found
@@ -74,7 +74,7 @@ class TestSockets:
 
     @every_machine
     def test_tiers_are_closed_to_the_outside(self, machine: Machine) -> None:
-        for port in (5432, 5672, 8443, 4369, 25672):
+        for port in (5432, 5671, 8443, 4369, 25672):
             done = subprocess.run(
                 ["timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/{machine.address}/{port}"],
                 capture_output=True,
@@ -114,7 +114,7 @@ def expected_doors(machine: Machine) -> set[tuple[str, int]]:
     if "database" in machine.tiers:
         doors |= {(source, 5432) for source in webservers}
     if "rabbitmq" in machine.tiers:
-        doors |= {(source, 5672) for source in others("queue", "worker")}
+        doors |= {(source, 5671) for source in others("queue", "worker")}
     return doors
 
 

@@ -32,10 +32,10 @@ SECRET_PLACES = (
 
 def addresses(lab: Lab) -> list[str]:
     """Everything that a protocol might want to talk to: the tiers on their addresses, and loopback."""
-    doors = {"webserver": 443, "queue": 8443, "rabbitmq": 5672, "database": 5432}
+    doors = {"webserver": 443, "queue": 8443, "rabbitmq": 5671, "database": 5432}
     return [f"{lab.machine(tier).address}:{port}" for tier, port in doors.items()] + [
         "127.0.0.1:22",
-        "127.0.0.1:5672",
+        "127.0.0.1:5671",
         "127.0.0.1:5432",
     ]
 

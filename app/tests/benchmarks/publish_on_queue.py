@@ -17,10 +17,15 @@ basic = base64.b64encode(f"web:{wish['password']}".encode()).decode()
 headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/json"}
 runner = http.client.HTTPSConnection(wish["host"], 8443, context=ssl._create_unverified_context(), timeout=60)
 login = f"labfleet_publisher:{quote(wish['broker_password'], safe='')}"
-celery = Celery("bench", broker=f"amqp://{login}@{wish['broker']}:5672/labfleet", set_as_current=False)
+celery = Celery("bench", broker=f"amqp://{login}@{wish['broker']}:5671/labfleet", set_as_current=False)
 exchange = Exchange("labfleet.tasks", "topic", durable=True)
 queue = Queue("labfleet.bench", exchange, "bench", queue_arguments={"x-queue-type": "quorum"})
 celery.conf.update(
+    broker_use_ssl={
+        "ca_certs": "/etc/labfleet/tls/queue-broker.crt",
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "server_hostname": "rabbitmq.labfleet.internal",
+    },
     task_queues=[queue],
     task_default_queue="labfleet.bench",
     broker_transport_options={"confirm_publish": True},

@@ -10,7 +10,7 @@ from pathlib import Path
 from acceptance.lab import Machine
 from acceptance.waiting import wait_for
 
-AMQP = 5672
+AMQP = 5671
 PROXY = 15673
 NOBODY = 65534
 TABLE = "labfleet_fault"

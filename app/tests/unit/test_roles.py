@@ -36,6 +36,7 @@ def test_there_are_roles() -> None:
     expected = {
         "app",
         "backup",
+        "balancer",
         "common",
         "firewall",
         "hardening",

@@ -24,10 +24,19 @@ def database_url(database: DatabaseSection, password: str | None, user: str | No
         "postgresql+psycopg",
         username=user or database.user,
         password=password,
-        host=database.host,
-        port=database.port,
         database=database.name,
+        query={
+            "host": ",".join(database.hosts),
+            "port": ",".join(str(database.port) for _ in database.hosts),
+            **({"target_session_attrs": "read-write"} if len(database.hosts) > 1 else {}),
+            **({"sslmode": "verify-full", "sslrootcert": str(database.ca_file)} if database.ca_file else {}),
+        },
     )
+
+
+def libpq_url(url: URL) -> str:
+    """The same for psycopg itself. It holds the password: not for logs."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def make_engine(database: DatabaseSection, password: str | None, user: str | None = None) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy import URL
 
-from labfleet.db.engine import first_accepted
+from labfleet.db.engine import first_accepted, libpq_url
 from labfleet.jobs.outbox import CHANNEL
 
 
@@ -16,10 +16,7 @@ class Listener:
         self._connection = first_accepted(
             str(url.password) if url.password else None,
             lambda password: psycopg.connect(
-                host=url.host,
-                port=url.port,
-                dbname=url.database,
-                user=url.username,
+                conninfo=libpq_url(url),
                 password=password,
                 connect_timeout=connect_timeout,
                 application_name=f"{channel}-listen",

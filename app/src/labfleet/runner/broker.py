@@ -13,7 +13,7 @@ from amqp import Channel, Connection
 from amqp.exceptions import AMQPError
 
 from labfleet import crash
-from labfleet.config import PublisherSection
+from labfleet.config import QueueSettings
 from labfleet.runner import topology
 from labfleet.runner.messages import Outgoing
 
@@ -27,23 +27,25 @@ ERRORS = (AMQPError, OSError)
 class Broker:
     """An open connection with a channel in confirm mode; `ERRORS` when that can't be had."""
 
-    def __init__(self, settings: PublisherSection, password: str) -> None:
-        self._confirm_timeout = settings.confirm_timeout_seconds
+    def __init__(self, settings: QueueSettings, host: str, password: str) -> None:
+        self._confirm_timeout = settings.publisher.confirm_timeout_seconds
+        broker = settings.broker
         self._connection = Connection(
-            host=f"{settings.broker_host}:{settings.broker_port}",
-            virtual_host=settings.vhost,
-            userid=settings.user,
+            host=f"{host}:{broker.port}",
+            virtual_host=broker.vhost,
+            userid=broker.user,
             password=password,
+            ssl=broker.tls(),
             login_method="PLAIN",
             heartbeat=HEARTBEAT_SECONDS,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             # Also while it declares: a broker that vanished without a word would hold us until TCP notices.
-            read_timeout=settings.confirm_timeout_seconds,
-            write_timeout=settings.confirm_timeout_seconds,
+            read_timeout=self._confirm_timeout,
+            write_timeout=self._confirm_timeout,
             client_properties={"connection_name": "labfleet publisher"},
         )
         self._connection.connect()
-        topology.declare(self._connection, settings)
+        topology.declare(self._connection, settings.publisher)
         self._channel = self._confirming_channel()
         self._last_tag = 0
         self._waiting: dict[int, Outgoing] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -26,7 +27,9 @@ def main() -> None:
     settings = queue_settings()
     log.configure(settings.log.level)
     password = credential("broker_password")
-    sender = Sender(lambda: Broker(settings.publisher, password))
+    # When one broker of a cluster is away, the next try goes to the next one.
+    hosts = itertools.cycle(settings.broker.hosts)
+    sender = Sender(lambda: Broker(settings, next(hosts), password))
     sender.start()
     server = Server(settings.publisher.socket, Service(sender, _patience(settings)))
     thread = threading.Thread(target=server.serve_forever, name="server", daemon=True)

@@ -46,7 +46,8 @@ def make_app(settings: WorkerSettings, password: str) -> Celery:
     """The application, configured; it connects to nothing yet."""
     app = Celery("labfleet.worker", set_as_current=False)
     app.conf.update(
-        broker_url=broker_url(settings, password),
+        broker_url=broker_urls(settings, password),
+        broker_use_ssl=settings.broker.tls(),
         broker_heartbeat=HEARTBEAT_SECONDS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -73,11 +74,12 @@ def make_app(settings: WorkerSettings, password: str) -> Celery:
     return app
 
 
-def broker_url(settings: WorkerSettings, password: str) -> str:
-    """AMQP URL of the worker's login."""
+def broker_urls(settings: WorkerSettings, password: str) -> list[str]:
+    """AMQP URLs of the worker's login, one for each broker: when one is away, the next is tried."""
     broker = settings.broker
     login = f"{quote(broker.user, safe='')}:{quote(password, safe='')}"
-    return f"amqp://{login}@{broker.host}:{broker.port}/{quote(broker.vhost, safe='')}"
+    vhost = quote(broker.vhost, safe="")
+    return [f"amqp://{login}@{host}:{broker.port}/{vhost}" for host in broker.hosts]
 
 
 def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str, **_: Any) -> None:

@@ -130,7 +130,7 @@ def settings_file(
         protocols = "{tmp_path / "protocols"}"
         behind_nginx = false
         [database]
-        host = "{database_url.host}"
+        hosts = ["{database_url.host}"]
         port = {database_url.port or 5432}
         name = "{database_url.database}"
         user = "{database_url.username}"

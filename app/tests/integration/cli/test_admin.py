@@ -34,7 +34,7 @@ def run(tmp_path: Path, database_url: URL, engine: Engine) -> Run:
         [web]
         public_url = "https://127.0.0.1"
         [database]
-        host = "{database_url.host}"
+        hosts = ["{database_url.host}"]
         port = {database_url.port}
         name = "{database_url.database}"
         user = "{database_url.username}"

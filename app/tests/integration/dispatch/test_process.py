@@ -88,7 +88,7 @@ def start(
         [web]
         public_url = "https://127.0.0.1"
         [database]
-        host = "{database_url.host}"
+        hosts = ["{database_url.host}"]
         port = {database_url.port}
         name = "{database_url.database}"
         [dispatcher]

@@ -63,7 +63,7 @@ def start(tmp_path: Path, database_url: URL, systemd: socket.socket) -> Iterator
             [web]
             public_url = "https://lab.example"
             [database]
-            host = "{database_url.host}"
+            hosts = ["{database_url.host}"]
             port = {database_url.port}
             name = "{database_url.database}"
             [dispatcher]

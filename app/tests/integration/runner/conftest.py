@@ -32,21 +32,28 @@ class Publisher:
     directory: Path
     process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, broker: TestBroker, **changes: object) -> None:
+    def configure(
+        self, broker: TestBroker, hosts: tuple[str, ...] = (), port: int = 0, **changes: object
+    ) -> None:
         values = {
             "socket": str(self.directory / "publisher.sock"),
-            "broker_host": broker.host,
-            "broker_port": broker.port,
-            "vhost": broker.vhost,
-            "user": broker.user,
             "keys": [broker.key],
             "workers": [broker.worker],
             "confirm_timeout_seconds": 5,
             **changes,
         }
-        lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
+        login = {
+            "hosts": hosts or [broker.host],
+            "port": port or broker.port,
+            "vhost": broker.vhost,
+            "user": broker.user,
+        }
+        lines, connection = (
+            "\n".join(f"{name} = {json.dumps(value)}" for name, value in section.items())
+            for section in (values, login)
+        )
         runner = f'[runner]\nsocket = "{values["socket"]}"\ntimeout_seconds = 8\n'
-        (self.directory / "queue.toml").write_text(f"{runner}[publisher]\n{lines}\n")
+        (self.directory / "queue.toml").write_text(f"{runner}[publisher]\n{lines}\n[broker]\n{connection}\n")
         (self.directory / "broker_password").write_text(broker.password)
         digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
         (self.directory / "front_ends").write_text(json.dumps({"web": digest}))

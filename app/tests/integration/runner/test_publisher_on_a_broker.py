@@ -110,7 +110,7 @@ def test_without_a_broker_it_answers_quickly_and_comes_back(
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
-    publisher.configure(broker, broker_host="127.0.0.1", broker_port=port)
+    publisher.configure(broker, hosts=("127.0.0.1",), port=port)
     publisher.start()
     wait_for((publisher.directory / "publisher.sock").exists)
 
@@ -125,6 +125,16 @@ def test_without_a_broker_it_answers_quickly_and_comes_back(
         relay.cut()
         # The first batch may find the line dead; the next one finds a new line.
         wait_for(lambda: "confirmed" in json.dumps(cgi("schedule", {"messages": [message(broker.key)]}).body))
+
+
+def test_when_one_broker_is_away_the_next_is_asked(publisher: Any, broker: TestBroker, cgi: Cgi) -> None:
+    publisher.configure(broker, hosts=("127.0.0.254", broker.host))
+    publisher.start()
+
+    wait_for(lambda: cgi("health", method="GET").status == 200)
+
+    assert statuses(cgi("schedule", {"messages": [message(broker.key)]})) == ["confirmed"]
+    assert "can't be reached" in publisher.log
 
 
 def test_a_changed_limit_does_not_stop_it(ready: Any, broker: TestBroker, cgi: Cgi) -> None:

@@ -39,7 +39,7 @@ def play(
         protocols = "{parts.settings.web.protocols}"
         behind_nginx = false
         [database]
-        host = "{database_url.host}"
+        hosts = ["{database_url.host}"]
         port = {database_url.port or 5432}
         name = "{database_url.database}"
         user = "{database_url.username}"

@@ -37,7 +37,7 @@ def server(
         [jobs]
         max_spec_bytes = 100000
         [database]
-        host = "{database_url.host}"
+        hosts = ["{database_url.host}"]
         port = {database_url.port or 5432}
         name = "{database_url.database}"
         user = "{database_url.username}"

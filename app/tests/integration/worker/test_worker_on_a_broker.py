@@ -20,7 +20,7 @@ import pytest
 from attempt_server import FrontEnd
 from broker import TestBroker
 
-from labfleet.config import PublisherSection
+from labfleet.config import BrokerSection, PublisherSection, QueueSettings
 from labfleet.runner.broker import CONFIRMED, Broker
 from labfleet.runner.messages import outgoing
 
@@ -38,15 +38,11 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
 @pytest.fixture
 def send(broker: TestBroker) -> Iterator[Send]:
     """Publishes as the publisher does; returns the task's id."""
-    settings = PublisherSection(
-        broker_host=broker.host,
-        broker_port=broker.port,
-        vhost=broker.vhost,
-        user=broker.user,
-        keys=[broker.key],
-        workers=[broker.worker],
+    login = BrokerSection(port=broker.port, vhost=broker.vhost, user=broker.user)
+    declared = PublisherSection(keys=[broker.key], workers=[broker.worker])
+    publisher = Broker(
+        QueueSettings.model_construct(publisher=declared, broker=login), broker.host, broker.password
     )
-    publisher = Broker(settings, broker.password)
 
     def publish(verb: str = "schedule", task: str = "", token: str = "la_x", worker: str = "") -> str:
         task = task or str(uuid.uuid4())
@@ -95,7 +91,7 @@ def worker(broker: TestBroker, directory: Path, slots: int = 2, url: str = NOBOD
     (directory / "worker.toml").write_text(
         f'[worker]\nname = "{broker.worker}"\nkeys = ["{broker.key}"]\nslots = {slots}\n'
         f'work_directory = "{directory}"\npresence_seconds = 0.2\ntags = ["large"]\n'
-        f'[broker]\nhost = "{broker.host}"\nport = {broker.port}\nvhost = "{broker.vhost}"\n'
+        f'[broker]\nhosts = ["{broker.host}"]\nport = {broker.port}\nvhost = "{broker.vhost}"\n'
         f'user = "{broker.user}"\n[front_ends.web]\nurl = "{url}"\n'
     )
     (directory / "broker_password").write_text(broker.password)

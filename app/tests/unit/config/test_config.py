@@ -41,10 +41,10 @@ def test_a_minimal_webserver_file_gets_the_defaults(write: Write) -> None:
 
 
 def test_the_environment_goes_before_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(WEB + '[database]\nhost = "db1"\nport = 6432\n')
-    monkeypatch.setenv("LABFLEET_DATABASE__HOST", "db2")
+    write(WEB + '[database]\nhosts = ["db1"]\nport = 6432\n')
+    monkeypatch.setenv("LABFLEET_DATABASE__HOSTS", '["db2"]')
     settings = config.web_settings()
-    assert (settings.database.host, settings.database.port) == ("db2", 6432)
+    assert (settings.database.hosts, settings.database.port) == (["db2"], 6432)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from labfleet.config import PublisherSection
 from labfleet.runner.topology import declare
 
 port, vhost, worker, *keys = sys.argv[1:]
-settings = PublisherSection(broker_port=int(port), vhost=vhost, workers=[worker], keys=keys)
+settings = PublisherSection(workers=[worker], keys=keys)
 with Connection(
-    f"127.0.0.1:{port}", userid=settings.user, password=sys.stdin.read(), virtual_host=vhost
+    f"127.0.0.1:{port}", userid="labfleet_publisher", password=sys.stdin.read(), virtual_host=vhost
 ) as connection:
     declare(connection, settings)

@@ -49,6 +49,13 @@ def test_listens_where_it_was_told_and_nowhere_else(host: Host) -> None:
     assert listeners == {"0.0.0.0:22", "[::]:22", f"{address(host)}:5433"}
 
 
+def test_the_pair_is_the_one_that_was_given(host: Host) -> None:
+    issuer = host.check_output("openssl x509 -noout -issuer -in /etc/ssl/certs/database.pem")
+    assert issuer.replace(" ", "") == "issuer=CN=Labfleet"
+    key = host.file("/etc/ssl/private/database.key")
+    assert (key.user, key.group, key.mode) == ("root", "postgres", 0o640)
+
+
 def test_exactly_these_get_in(host: Host) -> None:
     rules = query(
         host,

@@ -42,14 +42,11 @@ def test_settings(host: Host, address: str) -> None:
         },
         "publisher": {
             "socket": "/run/labfleet-publisher/publisher.sock",
-            "broker_host": address,
-            "broker_port": 5673,
-            "vhost": "other",
-            "user": "labfleet_publisher",
             "keys": ["matlab", "r.large"],
             "workers": ["worker1", "worker2"],
             "delivery_limit": 5,
         },
+        "broker": {"hosts": [address], "port": 5673, "vhost": "other", "user": "labfleet_publisher"},
         "log": {"level": "debug"},
     }
 

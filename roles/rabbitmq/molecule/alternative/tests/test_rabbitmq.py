@@ -1,6 +1,8 @@
 """A broker with every variable moved off its default."""
 
 import json
+import socket
+import ssl
 from typing import Any
 
 import httpx
@@ -27,7 +29,7 @@ def definitions(host: Host) -> dict[str, Any]:
 
 def test_listens_where_it_was_told_and_nowhere_else(host: Host) -> None:
     listeners = {line.split()[3] for line in host.check_output("ss -Hlnt").splitlines()}
-    own = {f"{address(host)}:{port}" for port in (4369, 5673, 15673, 25673)}
+    own = {f"{address(host)}:{port}" for port in (4369, 5673, 5674, 15673, 15693, 25673)}
     assert listeners == {"0.0.0.0:22", "[::]:22", "127.0.0.1:4369", *own}
 
 
@@ -51,12 +53,52 @@ def test_exactly_these_vhosts(definitions: dict[str, Any]) -> None:
 
 def test_management_answers(host: Host) -> None:
     url = f"http://{address(host)}:15673/api/overview"
-    assert httpx.get(url, auth=WATCHER).json()["node"] == "lab@broker"
+    assert httpx.get(url, auth=WATCHER).json()["node"] == "lab@broker.lab.test"
     assert httpx.get(url, auth=("watcher", "something-else")).status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_prometheus_is_answered(host: Host) -> None:
     assert "rabbitmq_alarms_free_disk_space_watermark" in httpx.get(f"http://{address(host)}:15693/metrics").text
+
+
+def authority(host: Host) -> str:
+    return str(host.file("/etc/rabbitmq/tls/ca.crt").content_string)
+
+
+def test_clients_are_spoken_to_by_tls(host: Host) -> None:
+    names = ssl.create_default_context(cadata=authority(host))
+    with (
+        socket.create_connection((address(host), 5674), 5) as plain,
+        names.wrap_socket(plain, server_hostname="broker.lab.test") as tls,
+    ):
+        assert tls.version() == "TLSv1.3"
+    with (
+        socket.create_connection((address(host), 5674), 5) as plain,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        names.wrap_socket(plain, server_hostname="somebody.else.test")
+
+
+def test_nodes_speak_to_each_other_by_tls_and_show_a_certificate(host: Host) -> None:
+    nobody = ssl.create_default_context(cadata=authority(host))
+    with socket.create_connection((address(host), 25673), 5) as plain:
+        with pytest.raises(OSError, match="(?i)handshake.failure|certificate.required"):
+            with nobody.wrap_socket(plain, server_hostname="broker.lab.test") as tls:
+                # A server of TLS 1.3 says what it thinks of a client's certificate after the handshake.
+                tls.sendall(b"?")
+                if not tls.recv(1):
+                    raise ConnectionResetError("closed")
+    status = json.loads(host.check_output("rabbitmqctl --quiet cluster_status --formatter json </dev/null"))
+    assert status["running_nodes"] == ["lab@broker.lab.test"]
+
+
+def test_secrets_of_the_node(host: Host) -> None:
+    for path in ("/etc/rabbitmq/tls/node.key", "/etc/rabbitmq/distribution.config"):
+        file = host.file(path)
+        assert (file.user, file.group, file.mode) == ("root", "rabbitmq", 0o640)
+    cookie = host.file("/var/lib/rabbitmq/.erlang.cookie")
+    assert (cookie.user, cookie.mode) == ("rabbitmq", 0o400)
+    assert cookie.content_string == "TheSecretOfTheTestHasMoreThan32Letters"
 
 
 def test_user_of_the_machine_itself_is_refused_elsewhere(host: Host) -> None:

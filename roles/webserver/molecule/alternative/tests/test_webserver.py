@@ -18,7 +18,7 @@ def test_settings(host: Host) -> None:
         "max_upload_bytes": 65536,
         "session_hours": 1,
     }
-    assert told["database"] == {"host": "localhost", "port": 5433, "name": "labfleet", "user": "labfleet_web"}
+    assert told["database"] == {"hosts": ["localhost"], "port": 5433, "name": "labfleet", "user": "labfleet_web"}
     assert told["dispatcher"]["runner_url"] == "https://192.0.2.1:9443"
     assert told["dispatcher"]["unclaimed_seconds"] == 20
     assert told["dispatcher"]["unclaimed_max_seconds"] == 40

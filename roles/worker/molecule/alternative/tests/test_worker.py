@@ -22,7 +22,7 @@ def test_settings(host: Host) -> None:
             "protocol_cache_bytes": 1000000,
             "sandbox_readonly_paths": ["/opt"],
         },
-        "broker": {"host": address, "port": 5673, "vhost": "other", "user": "labfleet_worker"},
+        "broker": {"hosts": [address], "port": 5673, "vhost": "other", "user": "labfleet_worker"},
         "front_ends": {
             "web": {"url": "https://192.0.2.1", "ca_file": ca_file.format("web")},
             "other": {"url": "https://192.0.2.2:444", "ca_file": ca_file.format("other")},
