@@ -132,6 +132,7 @@ def test_snapshots_of_the_log_that_a_newer_one_contains_go(program: ModuleType) 
         ("Fatal: unable to open config file: Lstat: no such file. Is there a repository at", "Mount"),
         ("Fatal: repository contains errors", "damaged"),
         ("ssh: connect to host vault port 22: Connection refused", "can't be reached"),
+        ("Host key verification failed. unable to start the sftp session, error: unexpected EOF", "reached"),
         ("Fatal: wrong password or no key found", "passphrase"),
         ("write /srv/backup: no space left on device, No space left", "full"),
         ("something new", "docs/admin/backup.md"),

@@ -50,16 +50,17 @@ HINTS = (
         "The target has no repository there. Mount or reconnect the target; it is never made anew by itself.",
     ),
     (r"wrong password|no key found", "The passphrase is not the one that the repository was made with."),
+    # A connection that breaks off ends in the middle of something too: it is looked for first.
+    (
+        r"Connection refused|timed out|No route|Host key|Permission denied|Could not resolve|subprocess ssh|Access ?Denied",
+        "The target can't be reached, or does not let this machine in: try it by hand, as the page says.",
+    ),
     (
         r"ciphertext verification failed|contains errors|does not match|invalid data|unexpected EOF|not found in index",
         "The repository is damaged. Keep it, name another target, and make a backup there now; see 'A damaged target' in"
         " docs/admin/backup.md.",
     ),
     (r"No space left|quota exceeded", "The target is full: give it room, or keep backups for fewer days."),
-    (
-        r"Connection refused|timed out|No route|Host key|Permission denied|Could not resolve|subprocess ssh|Access ?Denied",
-        "The target can't be reached, or does not let this machine in: try it by hand, as the page says.",
-    ),
     (
         r"already locked",
         "Another program works on the repository, or one died there: restic unlock removes what is stale.",
