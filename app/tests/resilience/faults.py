@@ -91,6 +91,36 @@ def slow(broker: Machine) -> Iterator[None]:
         broker.run("systemctl stop fault-slow")
 
 
+@contextmanager
+def disk_alarm(broker: Machine) -> Iterator[None]:
+    """The broker takes its disk to be full: it hears no publisher any more."""
+    limit = broker.run("rabbitmqctl -q eval 'rabbit_disk_monitor:get_disk_free_limit().'").strip()
+    broker.run("rabbitmqctl -q set_disk_free_limit 1000000GB")
+    try:
+        wait_alarm(broker)
+        yield
+    finally:
+        broker.run(f"rabbitmqctl -q set_disk_free_limit {limit}")
+
+
+@contextmanager
+def memory_alarm(broker: Machine) -> Iterator[None]:
+    """The broker takes its memory to be used up: it hears no publisher any more."""
+    limit = broker.run("rabbitmqctl -q eval 'vm_memory_monitor:get_vm_memory_high_watermark().'").strip()
+    broker.run("rabbitmqctl -q set_vm_memory_high_watermark 0.0000001")
+    try:
+        wait_alarm(broker)
+        yield
+    finally:
+        broker.run(f"rabbitmqctl -q set_vm_memory_high_watermark {limit}")
+
+
+def wait_alarm(broker: Machine) -> None:
+    """Wait until the broker says that it is alarmed."""
+    alarms = "rabbitmqctl -q eval 'rabbit_alarm:get_alarms().'"
+    wait_for(lambda: broker.run(alarms).strip() != "[]", 30, "an alarm of the broker")
+
+
 def reconnect(broker: Machine) -> None:
     """Every client of the broker has to connect anew."""
     broker.run("rabbitmqctl -q close_all_connections -p labfleet 'a fault is on'")

@@ -1,4 +1,4 @@
-"""The broker stops, falls silent, gets slow, loses all it has, or wants its messages acknowledged sooner."""
+"""The broker stops, falls silent, gets slow, has no room, loses data, or wants acknowledgements sooner."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ OUTAGES: dict[str, Outage] = {
     "cut": lambda machine: faults.stopped(machine, faults.BROKER),
     "black hole": faults.black_hole,
     "slow": faults.slow,
+    "disk alarm": faults.disk_alarm,
+    "memory alarm": faults.memory_alarm,
 }
-USUAL = (("cut", 10), ("slow", 10), ("black hole", 30))
+USUAL = (("cut", 10), ("slow", 10), ("black hole", 30), ("disk alarm", 10), ("memory alarm", 10))
 ALL = tuple((kind, seconds) for kind in OUTAGES for seconds in (10, 30, 600))
 CASES = ALL if os.environ.get("LABFLEET_RESILIENCE") == "full" else USUAL
 """`LABFLEET_RESILIENCE=full` asks for every outage, also those of ten minutes."""
