@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -119,6 +119,33 @@ def wait_alarm(broker: Machine) -> None:
     """Wait until the broker says that it is alarmed."""
     alarms = "rabbitmqctl -q eval 'rabbit_alarm:get_alarms().'"
     wait_for(lambda: broker.run(alarms).strip() != "[]", 30, "an alarm of the broker")
+
+
+@contextmanager
+def environment(machine: Machine, name: str, units: Sequence[str], variables: str) -> Iterator[None]:
+    """The units run with these variables, which go before their configuration files."""
+    text = f"[Service]\nEnvironment={variables}\n"
+    drop_ins = {f"/etc/systemd/system/{unit}.service.d/90-{name}.conf": text for unit in units}
+    restart = f"systemctl daemon-reload; systemctl restart {' '.join(units)}"
+    try:
+        with files(machine, drop_ins):
+            machine.run(restart)
+            wait_active(machine, *units)
+            yield
+    finally:
+        machine.run(restart)
+        wait_active(machine, *units)
+
+
+@contextmanager
+def burning(machine: Machine, processes: int) -> Iterator[None]:
+    """So many processes want the machine's cores all the time, and give way to any other."""
+    script = f"for turn in $(seq {processes}); do (while :; do :; done) & done; wait"
+    machine.run(f"systemd-run --quiet --collect --unit=fault-burning --nice=19 sh -c {shlex.quote(script)}")
+    try:
+        yield
+    finally:
+        machine.run("systemctl stop fault-burning")
 
 
 def reconnect(broker: Machine) -> None:
