@@ -30,6 +30,9 @@ table inet labfleet_fault {{
 SLOW_SECONDS = 0.3
 BROKER = "rabbitmq-server"
 WORKER_USER = "labfleet-worker"
+STORE = "/var/lib/labfleet/store"
+RECEIVED = f"{STORE}/tmp"
+"""Where the store keeps what is on its way in."""
 
 
 @contextmanager
@@ -119,6 +122,20 @@ def wait_alarm(broker: Machine) -> None:
     """Wait until the broker says that it is alarmed."""
     alarms = "rabbitmqctl -q eval 'rabbit_alarm:get_alarms().'"
     wait_for(lambda: broker.run(alarms).strip() != "[]", 30, "an alarm of the broker")
+
+
+@contextmanager
+def full_store(webserver: Machine) -> Iterator[None]:
+    """What the store receives comes to a disk that is full."""
+    webserver.run(
+        f"mount -t tmpfs -o size=4k,mode=0750 tmpfs {RECEIVED} && chown --reference={STORE} {RECEIVED} && "
+        f"! head -c 8192 /dev/zero > {RECEIVED}/ballast"
+    )
+    try:
+        yield
+    finally:
+        # Lazily: somebody may just be writing there.
+        webserver.run(f"umount -l {RECEIVED}")
 
 
 @contextmanager
