@@ -9,6 +9,7 @@ import resource
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -81,21 +82,24 @@ def test_what_is_refused_leaves_nothing(
     assert left_over(store) == []
 
 
-@pytest.fixture
-def _no_room() -> Iterator[None]:
-    """The system lets this process write nothing to any file."""
+@contextmanager
+def no_room() -> Iterator[None]:
+    """The system lets this process write nothing to any file: not even the tests' own report."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("_no_room")
 @pytest.mark.parametrize("size", [1, 5_000_000])
 def test_what_finds_no_room_is_told_and_leaves_nothing(store: BlobStore, size: int) -> None:
-    with pytest.raises(StoreUnavailable):
-        store.put(BytesIO(b"x" * size), limit=size)
-    assert not store.writable()
+    with no_room():
+        with pytest.raises(StoreUnavailable):
+            store.put(BytesIO(b"x" * size), limit=size)
+        writable = store.writable()
+    assert not writable
     assert left_over(store) == []
 
 
