@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,11 +153,12 @@ def test_the_self_check_tells_what_is_wrong_and_what_to_do(
     done = run("self-check", LABFLEET_DISPATCHER__RUNNER_URL="https://127.0.0.1:9")
     assert done.returncode == 1, done.stderr
     told = done.stdout
-    assert "error: dispatcher: 1 messages wait for the broker, the oldest for 18" in told
+    # Three minutes, and as long as the check took to come to it.
+    assert re.search(r"error: dispatcher: 1 messages wait for the broker, the oldest for (1[89]|2)\d", told)
     assert "The last error: refused → See that labfleet-dispatcher" in told
     assert "error: dispatcher: 1 running tasks have lost their lease over 60 s ago" in told
     assert "warning: w2: In the last hour 1 tasks were taken from it" in told
-    assert "error: w2: Nothing was heard of the worker for 30" in told
+    assert re.search(r"error: w2: Nothing was heard of the worker for 3\d\d", told)
     assert "warning: w3: An admin drains the worker" in told
     assert "error: queue tier: https://127.0.0.1:9/runner/v1/health does not answer the webserver" in told
     assert "warning: queue of tasks: Tasks wait that no worker can run: key r, 1 cores" in told
