@@ -131,7 +131,7 @@ def test_the_store_has_no_address(host: Host, token: str) -> None:
 
 
 def test_a_body_that_is_too_large(host: Host, token: str) -> None:
-    host.check_output("head -c 3000000 /dev/zero > /tmp/large")
+    host.check_output("head -c 17000000 /dev/zero > /tmp/large")
     said = curl(host, f"-H 'Authorization: Bearer {token}'", "--data-binary @/tmp/large", url=f"{SITE}/api/v1/jobs")
     assert json.loads(said)["status"] == 413
 
