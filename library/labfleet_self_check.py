@@ -423,7 +423,8 @@ def judge_queues(queues: list[dict[str, Any]]) -> Findings:
     for queue in queues:
         name = queue["name"]
         missing = sorted(set(queue.get("members") or []) - set(queue.get("online") or []))
-        if missing:
+        # RabbitMQ 4 tells the one member of a classic queue as well, but never that it is online.
+        if missing and queue.get("type") == "quorum":
             yield Finding(
                 ERROR,
                 f"The queue {name} misses its members on {', '.join(missing)}.",

@@ -97,10 +97,11 @@ def test_alarms_absent_nodes_and_partitions_of_the_broker(checks: ModuleType) ->
 
 
 def test_queues_without_members_and_dead_messages(checks: ModuleType) -> None:
-    whole = {"members": ["a", "b"], "online": ["a", "b"], "state": "running", "messages": 0}
+    whole = {"type": "quorum", "members": ["a", "b"], "online": ["a", "b"], "state": "running", "messages": 0}
     queues = [
         {"name": "labfleet.key.r", **whole},
         {"name": "labfleet.key.python", **whole, "online": ["a"]},
+        {"name": "labfleet.control.w1", "type": "classic", "members": ["a"], "online": "", "messages": 0},
         {"name": "labfleet.dead", **whole, "messages": 3},
     ]
     assert told(checks.judge_queues(queues)) == [
