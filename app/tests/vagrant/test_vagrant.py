@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -111,14 +112,16 @@ def test_an_edit_shows_without_provisioning(machine: Machine) -> None:
     assert before != after
     page.write_text(after)
 
-    # Who asks while the application starts anew waits for it.
-    deadline = time.monotonic() + 60
+    shown: object = None
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        health = httpx.get(f"{machine.url}/api/v1/health", verify=False, timeout=60)
-        if health.status_code == 200 and health.json().get("version") == "0.0.0+edited":
-            return
+        # A request that comes while the application starts anew may be lost: the next one is not.
+        with suppress(httpx.TransportError):
+            shown = httpx.get(f"{machine.url}/api/v1/health", verify=False, timeout=10).json()
+            if isinstance(shown, dict) and shown.get("version") == "0.0.0+edited":
+                return
         time.sleep(0.5)
-    pytest.fail(f"the edit did not show within 60 s: {health.status_code} {health.text}")
+    pytest.fail(f"the edit did not show within 120 s: {shown}")
 
 
 def test_provisioning_again_changes_nothing(machine: Machine) -> None:
