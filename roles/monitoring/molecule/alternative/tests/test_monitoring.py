@@ -58,6 +58,9 @@ def test_ours_refuses_whom_it_does_not_know(host: Host) -> None:
 
 def test_prometheus_is_told_by_all_of_them(host: Host) -> None:
     wanted = {"node", "labfleet", "postgres", "prometheus"}
+    # It has never asked anybody else, such as the addresses of Debian's example.
+    asked = {one["metric"]["instance"] for one in query(host, "count_over_time(up[1h])")}
+    assert asked <= {"lab", "127.0.0.1:9091"}
     limit = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < limit:
         up = {one["metric"]["job"]: one["value"][1] for one in query(host, "up")}
