@@ -58,6 +58,8 @@ def tell(outcome: Outcome, elapsed: float) -> None:
     counts = f"{outcome.passed} passed, {outcome.failed} failed"
     clock = f"[{elapsed // 60:3.0f}:{elapsed % 60:02.0f}]"
     print(f"{clock} {verdict} {job.name:<34} {outcome.seconds:5.0f} s  {counts}", flush=True)
+    for name in outcome.unsteady:
+        print(f"    unsteady, passed when asked once more: {name}; the first failure: {job.log}", flush=True)
     if not outcome.good:
         print(outcome.tail(), f"\n→ {outcome.why} The whole log: {job.log}", sep="", flush=True)
 
@@ -68,6 +70,9 @@ def conclude(outcomes: list[Outcome], seconds: float) -> int:
     failed = sum(outcome.failed for outcome in outcomes)
     minutes, cores = seconds / 60, os.cpu_count()
     print(f"\n{table(outcomes)}\n\nall parts {minutes:.1f} min on {cores} cores, {SLOTS} at a time")
+    unsteady = [name for outcome in outcomes for name in outcome.unsteady]
+    if unsteady:
+        print(f"{len(unsteady)} unsteady, to be mended: {', '.join(unsteady)}")
     print(f"{passed} passed, {failed} failed", flush=True)
     return 0 if outcomes and all(outcome.good for outcome in outcomes) else 1
 

@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import results
 
 TAIL_LINES = 60
 GRACE_SECONDS = 60
+# A step of which more tests fail than these is broken; fewer are asked once more (docs/decisions/0015).
+MOST_ASKED_AGAIN = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Step:
     junit: Path | None = None
     # Whether it counts as a test when it writes none; making a machine does not.
     counts: bool = True
+    # The command that asks once more those of its tests that failed.
+    again: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Outcome:
     failed: int = 0
     seconds: float = 0.0
     why: str = ""
+    # Tests that failed and passed when they were asked once more.
+    unsteady: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -68,18 +74,19 @@ class Outcome:
         lines = self.job.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join(f"    {line}" for line in lines)
 
-    def count(self, step: Step, code: int) -> None:
-        """Add what one step has shown."""
-        counted = results.junit(step.junit) if step.junit else None
-        if counted:
-            self.passed += counted.passed
-            self.failed += counted.failed
-        elif step.counts and code == 0 and not step.junit:
+    def count(self, step: Step, code: int, verdicts: dict[str, bool] | None) -> None:
+        """Add what one step has shown: its exit code, and the tests of its JUnit file, if it wrote one."""
+        tests = verdicts or {}
+        self.passed += sum(tests.values())
+        self.failed += sum(not good for good in tests.values())
+        if step.counts and code == 0 and not step.junit:
             self.passed += 1
         if code != 0:
             self.why = self.why or f"`{' '.join(map(str, step.command))[:160]}` ended with {code}."
-            self.failed += 0 if counted and counted.failed else 1
-        elif step.junit and not (counted and counted.passed):
+            self.failed += 0 if not all(tests.values()) else 1
+        elif not all(tests.values()):
+            self.why = self.why or "A test was skipped."
+        elif step.junit and not tests:
             self.why = self.why or "No test ran."
             self.failed += 1
 
@@ -150,13 +157,26 @@ class Pool:
                 outcome.why = "It was interrupted."
             if outcome.why and not job.all_steps:
                 break
-            outcome.count(step, self._command(step, job.log))
+            self._step(step, outcome)
         for step in job.post_mortem if not outcome.good and not self.stopping.is_set() else ():
             self._command(step, job.log)
         for step in job.cleanup:
             self._command(step, job.log.with_suffix(".cleanup.log"))
         outcome.seconds = time.monotonic() - begin
         self.tell(outcome)
+
+    def _step(self, step: Step, outcome: Outcome) -> None:
+        """Run a step, and once more its tests that failed when they are few."""
+        code = self._command(step, outcome.job.log)
+        verdicts = results.junit(step.junit) if step.junit else None
+        failed = [name for name, good in (verdicts or {}).items() if not good]
+        if code != 0 and step.again and len(failed) <= MOST_ASKED_AGAIN and not self.stopping.is_set():
+            code = self._command(replace(step, command=step.again), outcome.job.log)
+            asked = results.junit(step.junit) if step.junit else None
+            verdicts = {**(verdicts or {}), **asked} if asked else verdicts
+            if code == 0:
+                outcome.unsteady += failed or ["a step before its tests"]
+        outcome.count(step, code, verdicts)
 
     def _command(self, step: Step, log: Path) -> int:
         if step.junit:

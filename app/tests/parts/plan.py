@@ -27,8 +27,11 @@ def tool(name: str, *arguments: str, folder: Path = ROOT) -> Step:
 def pytest(name: str, *arguments: str, **environment: str) -> Step:
     """pytest on a folder of app/tests; exit code 5 (no test) is a failure like any other."""
     result = STATE / "test" / "results" / f"{name}.xml"
-    command = [str(BIN / "pytest"), "-q", f"--junitxml={result}", *arguments]
-    return Step(command, folder=APP, junit=result, environment=environment)
+    # Parts run side by side: each remembers its own failures.
+    cache = f"cache_dir={STATE / 'test' / 'cache' / name}"
+    command = [str(BIN / "pytest"), "-q", f"--junitxml={result}", "-o", cache, *arguments]
+    again = [*command, "--last-failed", "--last-failed-no-failures=none"]
+    return Step(command, folder=APP, junit=result, environment=environment, again=again)
 
 
 def lint() -> Iterator[Job]:
@@ -99,7 +102,7 @@ def molecule() -> Iterator[Job]:
         environment = {"NO_COLOR": "1", "PYTEST_ADDOPTS": f"--junitxml={result}"}
         command = [*_as_root(), str(BIN / "molecule"), "test", "-s", scenario]
         names = [platform["name"] for platform in yaml.safe_load(path.read_text())["platforms"]]
-        steps = [Step(command, environment, path.parents[2], result)]
+        steps = [Step(command, environment, path.parents[2], result, again=command)]
         remove = Step([*_as_root(), "podman", "rm", "--force", "--ignore", "--time", "5", *names])
         yield Job("molecule", name, steps, LOGS / f"{name}.log", [remove])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -12,25 +11,21 @@ if TYPE_CHECKING:
     from jobs import Outcome
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Tests that passed, and tests that did not: a skipped test proves nothing, so it has failed."""
+def junit(path: Path) -> dict[str, bool] | None:
+    """Each test of a JUnit file and whether it passed, or None when there is none that can be read.
 
-    passed: int
-    failed: int
-
-
-def junit(path: Path) -> Counts | None:
-    """The counts of a JUnit file, or None when there is none that can be read."""
+    A skipped test proves nothing, so it has not passed; nor has one whose cleaning up failed.
+    """
     try:
-        suites = ElementTree.parse(path).getroot().iter("testsuite")
+        cases = list(ElementTree.parse(path).getroot().iter("testcase"))
     except (OSError, ElementTree.ParseError):
         return None
-    tests = failed = 0
-    for suite in suites:
-        tests += int(suite.get("tests", 0))
-        failed += sum(int(suite.get(kind, 0)) for kind in ("failures", "errors", "skipped"))
-    return Counts(max(tests - failed, 0), failed)
+    verdicts: dict[str, bool] = {}
+    for case in cases:
+        name = f"{case.get('classname')}::{case.get('name')}"
+        good = not any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
+        verdicts[name] = verdicts.get(name, True) and good
+    return verdicts
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
