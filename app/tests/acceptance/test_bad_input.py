@@ -177,6 +177,14 @@ class TestProtocolsThatMisbehave:
         assert "3" in task["message"]
         assert b"the reagent is spent" in user.log(task)
 
+    def test_exits_non_zero_and_leaves_something(self, user: Api) -> None:
+        job = user.submit("acceptance-behave", {"action": "half", "number": 3})
+        task = user.wait(job)
+        assert (task["state"], task["failure"], task["exit_code"]) == ("partial", None, 3)
+        assert "the reagent is spent" in task["message"]
+        assert user.content(user.artifacts(task)["result.txt"]).content == b"done\n"
+        assert user.get(f"jobs/{job['id']}")["state"] == "partial"
+
     def test_says_it_is_inapplicable(self, user: Api) -> None:
         task = self.end(user, action="inapplicable")
         assert (task["state"], task["failure"], task["exit_code"]) == ("inapplicable", None, 65)

@@ -33,7 +33,7 @@ from labfleet.cli.verbs import find_task
 Json = Mapping[str, Any]
 
 # Of a large tree those tasks are looked for that run or went wrong; so many of each state.
-OF_INTEREST = ("failed", "inapplicable", "running")
+OF_INTEREST = ("failed", "partial", "inapplicable", "running")
 OF_INTEREST_SHOWN = 10
 # So many events of one kind in a row are told in one line.
 ALIKE = 4

@@ -21,7 +21,7 @@ NAMES_SHOWN = 4
 _KINDS = {"sequential": "one after the other", "parallel": "side by side"}
 _USUAL = {("sequential", "stop"), ("parallel", "continue")}
 _RULES = {"stop": "a failure stops the others", "continue": "goes on after failures"}
-_INTERESTING = frozenset({"running", "failed", "inapplicable"})
+_INTERESTING = frozenset({"running", "failed", "partial", "inapplicable"})
 
 
 def counts_text(counts: Json) -> Text:
@@ -31,6 +31,7 @@ def counts_text(counts: Json) -> Text:
         for name in (
             "success",
             "failed",
+            "partial",
             "inapplicable",
             "cancelled",
             "skipped",
@@ -125,7 +126,7 @@ def _task_text(task: Json) -> Text:
         text.append(f" on {task['worker']} {task['progress']:.0%} {task['progress_text']}".rstrip())
     if task["optional"]:
         text.append(", optional", style="dim")
-    if task["state"] in {"failed", "inapplicable"} and task["message"]:
+    if task["state"] in {"failed", "partial", "inapplicable"} and task["message"]:
         text.append(f": {task['message']}")
     return text
 

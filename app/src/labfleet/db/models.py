@@ -211,6 +211,7 @@ class Job(Base):
     tasks_running: Mapped[int] = mapped_column(server_default=text("0"))
     tasks_success: Mapped[int] = mapped_column(server_default=text("0"))
     tasks_failed: Mapped[int] = mapped_column(server_default=text("0"))
+    tasks_partial: Mapped[int] = mapped_column(server_default=text("0"))
     tasks_inapplicable: Mapped[int] = mapped_column(server_default=text("0"))
     tasks_cancelled: Mapped[int] = mapped_column(server_default=text("0"))
     tasks_skipped: Mapped[int] = mapped_column(server_default=text("0"))

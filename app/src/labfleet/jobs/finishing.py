@@ -92,6 +92,8 @@ def _end(session: Session, task: Task, ending: Ending, retry_seconds: float) -> 
         case Outcome.SUCCESS:
             task.progress = 1
             transition.apply(session, task, Event.SUCCEEDED)
+        case Outcome.PARTIAL:
+            transition.apply(session, task, Event.CANCELLED if task.cancel_requested else Event.PARTIAL)
         case Outcome.INAPPLICABLE:
             transition.apply(session, task, Event.INAPPLICABLE)
         case Outcome.STOPPED:

@@ -67,7 +67,7 @@ def missing() -> ColumnElement[bool]:
     left = exists().where(
         source.job_id == Task.job_id,
         source.name == cast(value.op("->>")("task"), String),
-        source.state == State.SUCCESS,
+        source.state.in_([State.SUCCESS, State.PARTIAL]),
         Artifact.task_id == source.id,
         Artifact.attempt == source.attempt,
         Artifact.output == cast(value.op("->>")("output"), String),

@@ -30,7 +30,7 @@ SENTENCES: dict[State, str] = {
     State.RUNNING: "Runs on a worker.",
     State.SUCCESS: "Finished; the results are there.",
     State.FAILED: "Failed; the message says why.",
-    State.PARTIAL: "Some of its tasks succeeded.",
+    State.PARTIAL: "Some of its results are there; the message says what is missing.",
     State.INAPPLICABLE: "The protocol does not apply to these inputs.",
     State.CANCELLED: "Cancelled before it finished.",
 }
@@ -56,6 +56,7 @@ class Event(StrEnum):
     RETRIED = "retried"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    PARTIAL = "partial"
     INAPPLICABLE = "inapplicable"
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
@@ -65,10 +66,12 @@ class Event(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a worker says that an attempt ended. `stopped` means: by SIGTERM."""
+    """How a worker says that an attempt ended. `partial`: not well, but some of the outputs that its protocol
+    declares are there. `stopped`: by SIGTERM."""
 
     SUCCESS = "success"
     FAILED = "failed"
+    PARTIAL = "partial"
     INAPPLICABLE = "inapplicable"
     STOPPED = "stopped"
 
@@ -89,6 +92,7 @@ TRANSITIONS: dict[tuple[State | None, Event], State] = {
     (State.RUNNING, Event.CANCEL_REQUESTED): State.RUNNING,
     (State.RUNNING, Event.SUCCEEDED): State.SUCCESS,
     (State.RUNNING, Event.FAILED): State.FAILED,
+    (State.RUNNING, Event.PARTIAL): State.PARTIAL,
     (State.RUNNING, Event.INAPPLICABLE): State.INAPPLICABLE,
     (State.RUNNING, Event.CANCELLED): State.CANCELLED,
 }
@@ -110,6 +114,7 @@ class Tally:
     running: int = 0
     success: int = 0
     failed: int = 0
+    partial: int = 0
     inapplicable: int = 0
     cancelled: int = 0
     skipped: int = 0
@@ -137,12 +142,12 @@ def job_state(tally: Tally) -> State:
         begun = tally.total > tally.queued
         return State.RUNNING if begun else State.QUEUED
     lost = [state for state in LOSSES if getattr(tally, state.value)]
-    if not lost and not tally.skipped:
+    if not lost and not tally.partial and not tally.skipped:
         return State.SUCCESS
-    if tally.success:
+    if tally.success or tally.partial:
         return State.PARTIAL
     return lost[0] if lost else State.CANCELLED
 
 
-# In this order: the first of them that some task has is the state of a job without any success.
+# In this order: the first of them that some task has is the state of a job without any result.
 LOSSES = (State.FAILED, State.CANCELLED, State.INAPPLICABLE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, Uuid, any_, func, insert, literal, select, update
@@ -23,7 +24,7 @@ from labfleet.errors import IllegalTransition, NotFound
 from labfleet.jobs import webhooks
 from labfleet.jobs.states import Event, State, Tally, bucket, job_state, successor
 
-_COUNTS = ("queued", "running", "success", "failed", "inapplicable", "cancelled", "skipped", "forgiven")
+_COUNTS = [part.name for part in fields(Tally)]
 
 
 def lock_job(session: Session, job_id: uuid.UUID) -> Job:

@@ -88,7 +88,7 @@ class Shepherd:
         self._flush_log()
         if result["outcome"] == "success":
             return self._deliver(result)
-        if result["outcome"] == "failed" and ending.exceeded and not ending.killed:
+        if result["failure"] == "user" and not ending.killed:
             return self._salvage(result)
         return result
 
@@ -123,12 +123,16 @@ class Shepherd:
     def _deliver(self, result: Verdict) -> Verdict:
         """Check and upload the outputs; the lease is still being extended."""
         require_room(self._places.outputs, self._spec.limits)
-        if self._upload(collect(self._spec.outputs, self._places.outputs)):
+        try:
+            outputs = collect(self._spec.outputs, self._places.outputs)
+        except BadOutput as error:
+            return self._salvage(verdict.user_failure(str(error), 0))
+        if self._upload(outputs):
             return result
         return verdict.judge(Ending(0, stopped=True))
 
     def _salvage(self, result: Verdict) -> Verdict:
-        """Upload what a program has saved that was over a limit and ended by itself when it was told to."""
+        """Upload what a program has left that failed, or ended by itself when it was told to."""
         try:
             require_room(self._places.outputs, self._spec.limits)
         except Exceeded:
@@ -136,7 +140,7 @@ class Shepherd:
         saved = salvage(self._spec.outputs, self._places.outputs)
         if not saved or not self._upload(saved):
             return result
-        return verdict.with_saved(result, ", ".join(f"'{artifact.output.name}'" for artifact in saved))
+        return verdict.partial(result, ", ".join(f"'{artifact.output.name}'" for artifact in saved))
 
     def _upload(self, artifacts: Iterable[Artifact]) -> bool:
         """Whether all of them are there: not if the attempt was stopped meanwhile."""

@@ -36,9 +36,10 @@ def system_failure(message: str) -> dict[str, Any]:
     return finish(Outcome.FAILED, message, Failure.SYSTEM)
 
 
-def with_saved(result: dict[str, Any], names: str) -> dict[str, Any]:
-    """The same verdict, with the outputs that were kept all the same."""
-    return result | {"message": f"{result['message']} What it saved is kept: {names}."[:MAX_MESSAGE]}
+def partial(result: dict[str, Any], names: str) -> dict[str, Any]:
+    """What becomes of a user's failure when some of the declared outputs are there and have been kept."""
+    message = f"{result['message'].removesuffix('.')}. What it left is kept: {names}."
+    return result | {"outcome": Outcome.PARTIAL.value, "failure": None, "message": message[:MAX_MESSAGE]}
 
 
 def judge(ending: Ending) -> dict[str, Any]:

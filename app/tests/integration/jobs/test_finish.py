@@ -31,6 +31,7 @@ def events(sessions: Sessions, task_id: uuid.UUID) -> list[str]:
     [
         (Ending(Outcome.SUCCESS, exit_code=0), "success", None),
         (Ending(Outcome.FAILED, Failure.USER, 1, "division by zero"), "failed", "user"),
+        (Ending(Outcome.PARTIAL, exit_code=1, message="half of it"), "partial", None),
         (Ending(Outcome.INAPPLICABLE, exit_code=65, message="one class only"), "inapplicable", None),
     ],
 )

@@ -20,6 +20,7 @@ from labfleet.jobs.states import TRANSITIONS, Event, Failure, Outcome, State
 
 ENDINGS = [
     Ending(Outcome.SUCCESS),
+    Ending(Outcome.PARTIAL),
     Ending(Outcome.INAPPLICABLE),
     Ending(Outcome.STOPPED),
     Ending(Outcome.FAILED, Failure.USER),

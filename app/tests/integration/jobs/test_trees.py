@@ -20,6 +20,7 @@ Sessions = sessionmaker[Session]
 Node_ = dict[str, Any]
 GOOD = Ending(Outcome.SUCCESS)
 BAD = Ending(Outcome.FAILED, Failure.USER, 1, "it broke")
+HALF = Ending(Outcome.PARTIAL, exit_code=1, message="it broke, but something is there")
 
 
 def leaf(name: str, **more: Any) -> Node_:
@@ -205,6 +206,23 @@ def test_a_task_without_its_input_is_skipped(lab: Lab, ending: Ending) -> None:
     assert lab.states(job)["b"] == "skipped"
     assert "input" in lab.task(job, "b").message
     assert lab.can_run(job) == {"c"}
+
+
+def test_a_partial_result_is_a_loss_that_others_may_use(lab: Lab) -> None:
+    take = {"data": {"task": "a", "output": "out"}}
+    job = lab.submit(sequence(leaf("a"), leaf("b", inputs=take)))
+    lab.finish(job, "a", HALF, output="out")
+    assert lab.states(job) == {"a": "partial", "b": "skipped"}
+    assert lab.job(job).state == "partial"
+
+    lab.do("retry", job)
+    assert lab.can_run(job) == {"a"}
+
+    job = lab.submit(sequence(leaf("a"), leaf("b", inputs=take), on_failure="continue"))
+    lab.finish(job, "a", HALF, output="out")
+    assert lab.can_run(job) == {"b"}
+    lab.finish(job, "b")
+    assert lab.job(job).state == "partial"
 
 
 def test_a_sweep_is_many_tasks(lab: Lab) -> None:

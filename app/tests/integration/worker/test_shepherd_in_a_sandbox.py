@@ -147,9 +147,9 @@ def test_what_is_saved_when_a_limit_is_passed_is_kept(shepherd: Start, limit: st
 
     said = run.wait(60)
 
-    assert (said["outcome"], said["failure"], said["exit_code"]) == ("failed", "user", 3)
+    assert (said["outcome"], said["failure"], said["exit_code"]) == ("partial", None, 3)
     assert words in said["message"]
-    assert said["message"].endswith("What it saved is kept: 'table'.")
+    assert said["message"].endswith("What it left is kept: 'table'.")
     assert run.attempt.artifacts == {"table.csv": b"half"}
     assert said["usage"]["cpu_seconds"] > (1 if limit == "processor" else 0)
 
@@ -198,6 +198,20 @@ def test_a_command_that_is_not_there(shepherd: Start) -> None:
 
     assert (said["outcome"], said["failure"], said["exit_code"]) == ("failed", "user", 127)
     assert "no-such-program" in said["message"]
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(3)", "os.kill(os.getpid(), 11)", "pass"])
+def test_some_of_the_outputs_are_a_partial_result(shepherd: Start, ending: str) -> None:
+    more = {"more": {"path": "more.csv", "kind": "table", "optional": False}}
+    code = "import sys; open(out + '/table.csv', 'w').write('half'); "
+    run = shepherd(WRITE + code + ending, outputs=TABLE | more)
+
+    said = run.wait()
+
+    assert (said["outcome"], said["failure"]) == ("partial", None)
+    assert said["message"].endswith("What it left is kept: 'table'.")
+    assert ("'more' (more.csv)" in said["message"]) == (ending == "pass")
+    assert run.attempt.artifacts == {"table.csv": b"half"}
 
 
 def test_an_output_that_was_left_out_is_named(shepherd: Start) -> None:

@@ -10,7 +10,17 @@ from rich.console import Console
 from labfleet.cli.display import MAX_BARS, display_on
 from labfleet.cli.tree import MAX_LINES, placed, reasons_of, tree_of
 
-COUNTS = ("queued", "running", "success", "failed", "inapplicable", "cancelled", "skipped", "forgiven")
+COUNTS = (
+    "queued",
+    "running",
+    "success",
+    "failed",
+    "partial",
+    "inapplicable",
+    "cancelled",
+    "skipped",
+    "forgiven",
+)
 
 
 def node(number: int, parent: int | None, position: int, total: int, **more: Any) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def test_ours() -> None:
     assert str(uuid.UUID(int=2)) in advice.todo
 
 
+def test_some_of_it() -> None:
+    advice = advice_for(task(state=State.PARTIAL, message="It ended with exit code 1."))
+    assert advice and (advice.kind, advice.message) == ("warn", "It ended with exit code 1.")
+
+
 def test_inapplicable_and_waiting() -> None:
     inapplicable = advice_for(task(state=State.INAPPLICABLE, message="no table"))
     assert inapplicable and "Nothing is broken" in inapplicable.todo

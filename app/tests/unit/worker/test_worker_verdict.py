@@ -7,7 +7,7 @@ import pytest
 from labfleet.jobs.finishing import Ending as Reported
 from labfleet.jobs.states import Failure, Outcome
 from labfleet.worker.execution import Ending
-from labfleet.worker.verdict import judge, system_failure
+from labfleet.worker.verdict import judge, partial, system_failure
 
 
 @pytest.mark.parametrize(
@@ -47,5 +47,13 @@ def test_the_server_takes_each() -> None:
         )
 
 
+def test_a_failure_that_has_left_something_is_partial() -> None:
+    said = partial(judge(Ending(3, "no more rows")), "'table'")
+
+    assert (said["outcome"], said["failure"], said["exit_code"]) == (Outcome.PARTIAL, None, 3)
+    assert said["message"] == "It ended with exit code 3: no more rows. What it left is kept: 'table'."
+
+
 def test_messages_are_bounded() -> None:
+    assert len(partial(judge(Ending(3)), "x" * 10_000)["message"]) == 2000
     assert len(system_failure("x" * 10_000)["message"]) == 2000

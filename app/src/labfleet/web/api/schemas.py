@@ -152,6 +152,7 @@ class Counts(Out):
     running: int
     success: int
     failed: int
+    partial: int
     inapplicable: int
     cancelled: int
     skipped: int

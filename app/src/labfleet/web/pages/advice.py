@@ -22,6 +22,11 @@ def advice_for(task: Task) -> Advice | None:
     """What to tell about a task; None where its state says enough."""
     if task.state is State.FAILED:
         return _user_failure(task) if task.failure is Failure.USER else _system_failure(task)
+    if task.state is State.PARTIAL:
+        todo = (
+            "Use what is there with care: the analysis did not end well. The end of the log often tells more."
+        )
+        return Advice("warn", "Only some of the results are there", task.message, todo)
     if task.state is State.INAPPLICABLE:
         todo = (
             "Nothing is broken: the analysis has no answer for these data. Choose other data, or another one."

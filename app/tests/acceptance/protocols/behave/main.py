@@ -26,6 +26,11 @@ def leave() -> None:
     sys.exit(number)
 
 
+def half() -> None:
+    write()
+    leave()
+
+
 def megabytes() -> None:
     for _ in range(number):
         sys.stdout.write(("x" * 1023 + "\n") * 1024)
@@ -79,6 +84,7 @@ def disk() -> None:
 actions = {
     "write": write,
     "exit": leave,
+    "half": half,
     "print": megabytes,
     "omit": omit,
     "inapplicable": inapplicable,
