@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from labfleet.config import Network, WebhooksSection
+from labfleet.dispatch import webhooks_metrics as metrics
 from labfleet.errors import ConfigError
 from labfleet.jobs.webhooks import fault_of
 
@@ -66,7 +67,11 @@ class Caller:
         self._runner.close()
 
     async def _all(self, calls: Sequence[Call]) -> list[Answer]:
-        return await asyncio.gather(*(self._one(call) for call in calls))
+        return await asyncio.gather(*(self._timed(call) for call in calls))
+
+    async def _timed(self, call: Call) -> Answer:
+        with metrics.SECONDS.time():
+            return await self._one(call)
 
     async def _one(self, call: Call) -> Answer:
         limit = self._section.timeout_seconds

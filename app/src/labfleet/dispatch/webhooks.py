@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.config import WebhooksSection
 from labfleet.db.models import Delivery, Job
+from labfleet.dispatch import webhooks_metrics as metrics
 from labfleet.dispatch.caller import Answer, Call, Caller
 from labfleet.jobs.webhooks import secret_of, signature
 from labfleet.log import get_logger
@@ -85,10 +86,13 @@ def settle(row: Delivery, answer: Answer, section: WebhooksSection) -> None:
     row.last_error = answer.error and answer.error[:1000]
     if answer.error is None:
         row.delivered_at = func.clock_timestamp()
+        metrics.DELIVERED.inc()
     elif row.tries >= section.tries:
         row.given_up_at = func.clock_timestamp()
+        metrics.GIVEN_UP.inc()
     else:
         row.next_try_at = func.clock_timestamp() + timedelta(seconds=delay(row.tries, section))
+        metrics.TO_BE_TRIED_AGAIN.inc()
     # Without the URL, and the error that may have it: whoever knows it can often write to where it leads.
     _log.info(
         "webhook called", job=str(row.job_id), delivery=str(row.id), status=answer.status, tries=row.tries
@@ -102,7 +106,7 @@ def delay(tries: int, section: WebhooksSection) -> float:
 
 
 def next_due(session: Session) -> float:
-    """In how many seconds the next open delivery is due; infinity when there is none."""
+    """In how many seconds the next open delivery is due, negative when it is late; infinity for none."""
     first = select(func.extract("epoch", func.min(Delivery.next_try_at) - func.clock_timestamp()))
     seconds = session.scalar(first.where(*OPEN))
     return float("inf" if seconds is None else seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import URL
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from labfleet import systemd
 from labfleet.config import WebserverSettings, credential, credential_lines, dispatcher_settings
 from labfleet.db.engine import database_url, engine_for, session_factory
+from labfleet.dispatch import webhooks_metrics as metrics
 from labfleet.dispatch.caller import Caller
 from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.loop import SLICE, Loop
@@ -38,7 +40,10 @@ class Deliveries(Loop):
 
     def _batch(self) -> int:
         with self._sessions() as session, session.begin():
-            return deliver_batch(session, self._sender)
+            metrics.OVERDUE.set(max(-next_due(session), 0.0))
+            calls = deliver_batch(session, self._sender)
+        metrics.ROUND.set(time.time())
+        return calls
 
     def next_due(self) -> float:
         """When the next delivery is due; not at once, for another process may have it in hand."""

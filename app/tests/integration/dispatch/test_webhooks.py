@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 from webhook_receiver import Receiver
@@ -102,6 +103,30 @@ def make_due(sessions: Sessions) -> Callable[[], float]:
         return seconds
 
     return make_due
+
+
+def counted(name: str = "labfleet_webhook_calls_total", **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_what_became_of_each_call_is_counted(
+    end: End, deliver: Deliver, receiver: Receiver, make_due: Callable[[], float]
+) -> None:
+    results = ("delivered", "to_be_tried_again", "given_up")
+    before = [counted(result=result) for result in results]
+    calls = counted("labfleet_webhook_call_seconds_count")
+    receiver.status = 503
+    end()
+    for _ in range(3):
+        deliver()
+        make_due()
+    receiver.status = 204
+    end()
+    deliver()
+    assert [counted(result=result) for result in results] == [
+        had + more for had, more in zip(before, (1, 2, 1), strict=True)
+    ]
+    assert counted("labfleet_webhook_call_seconds_count") == calls + 4
 
 
 def test_the_end_of_a_job_is_told_once_and_signed(

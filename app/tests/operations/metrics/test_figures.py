@@ -25,7 +25,7 @@ def test_all_exporters_answer(query: Query, lab: Lab) -> None:
 
     wait_for(up, 60, "all exporters to be up", lambda: query("up"))
     told = {labels["process"]: number for labels, number in query("sum by (process) (labfleet_processes)")}
-    assert told == {"web": 2, "dispatcher": 1, "publisher": 1, "worker": 2}
+    assert told == {"web": 2, "dispatcher": 1, "webhooks": 1, "publisher": 1, "worker": 2}
 
 
 def test_work_shows_in_every_tier_s_figures(query: Query, user: Api) -> None:
@@ -56,6 +56,15 @@ def test_work_shows_in_every_tier_s_figures(query: Query, user: Api) -> None:
         "spare": 1,
     }
     assert value(query, "labfleet_queue_counting_seconds") < 1
+
+
+def test_calls_of_webhooks_show_what_became_of_them(query: Query, user: Api) -> None:
+    failed = "sum(labfleet_webhook_calls_total{result='to_be_tried_again'})"
+    before = value(query, failed)
+    body = {"protocol": "acceptance-noop", "parameters": {}, "webhook": "http://192.0.2.1/hook"}
+    assert user.http.post("/api/v1/jobs", json=body).status_code == 201
+    wait_for(lambda: value(query, failed) > before, 60, "the call that failed to be counted")
+    assert value(query, "labfleet_webhook_call_seconds_count") > 0
 
 
 def test_a_dead_process_is_an_alert_and_its_gauges_are_gone(query: Query, queue: Machine) -> None:

@@ -41,6 +41,16 @@ def test_timers(host: Host, part: str) -> None:
         assert host.service(name).is_running
 
 
+def test_a_part_that_was_taken_out_leaves_its_backups_and_nothing_else(host: Host) -> None:
+    assert host.file("/srv/backup/inventory/config").exists
+    left = host.check_output("systemctl list-units --all --plain --no-legend 'labfleet-backup-*inventory*'")
+    assert left == ""
+    found = host.check_output(
+        "find /etc/systemd/system /etc/labfleet/credentials /var/lib/labfleet-backup/status -name '*inventory*'"
+    )
+    assert found == ""
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_units_are_hardened(host: Host, part: str) -> None:
     text = host.file(f"/etc/systemd/system/labfleet-backup-{part}.service").content_string

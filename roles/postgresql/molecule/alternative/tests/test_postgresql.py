@@ -1,5 +1,7 @@
 """A server with every variable moved off its default."""
 
+import time
+
 import pytest
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
@@ -18,6 +20,9 @@ SETTINGS = {
     "log_min_duration_statement": "-1",
     "idle_in_transaction_session_timeout": "5min",
     "log_connections": "on",
+    "archive_mode": "on",
+    "archive_timeout": "5min",
+    "archive_command": "/usr/local/lib/postgresql-archive-segment %p %f /srv/archive",
 }
 
 
@@ -64,6 +69,7 @@ def test_exactly_these_get_in(host: Host) -> None:
     )
     assert rules == [
         "local|all,postgres",
+        "local|replication,backup",
         "local|postgres,nobody",
         "host|first,first_owner",
         "host|second,first_owner",
@@ -76,6 +82,26 @@ def test_the_user_of_statistics_reads_them_and_nothing_else(host: Host) -> None:
     assert host.check_output(psql.format("postgres", "SELECT count(*) > 0 FROM pg_stat_database")) == "t"
     assert "permission denied" in host.run(psql.format("postgres", "SELECT * FROM pg_authid")).stderr
     assert "no pg_hba.conf entry" in host.run(psql.format("first", "SELECT 1")).stderr
+
+
+def test_segments_wait_for_their_group(host: Host) -> None:
+    folder = host.file("/srv/archive")
+    assert (folder.user, folder.group, folder.mode) == ("postgres", "keepers", 0o2770)
+    (name,) = query(host, "SELECT pg_walfile_name(pg_create_restore_point('test'))")
+    query(host, "SELECT pg_switch_wal()")
+    archived = "SELECT last_archived_wal FROM pg_stat_archiver"
+    limit = time.monotonic() + 60
+    while query(host, archived) < [name] and time.monotonic() < limit:
+        time.sleep(0.2)
+    segment = host.file(f"/srv/archive/{name}.gz")
+    assert segment.exists, query(host, "SELECT * FROM pg_stat_archiver")
+    assert (segment.group, segment.mode) == ("keepers", 0o640)
+
+
+def test_the_user_of_backups_takes_base_backups_and_reads_nothing(host: Host) -> None:
+    psql = "runuser -u backup -- psql -p 5433 -AtX"
+    assert host.run(f"{psql} 'dbname=postgres replication=true' -c IDENTIFY_SYSTEM").rc == 0
+    assert "no pg_hba.conf entry" in host.run(f"{psql} -d first -c 'SELECT 1'").stderr
 
 
 def test_each_role_reaches_its_databases(host: Host) -> None:

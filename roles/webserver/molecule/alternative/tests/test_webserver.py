@@ -114,7 +114,8 @@ def test_web_counts_where_another_user_may_read(host: Host) -> None:
     assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-web.service")
 
 
-def test_dispatcher_counts_where_another_user_may_read(host: Host) -> None:
-    folder = "/run/labfleet-metrics-dispatcher"
+@pytest.mark.parametrize("process", ["dispatcher", "webhooks"])
+def test_processes_count_where_another_user_may_read(host: Host, process: str) -> None:
+    folder = f"/run/labfleet-metrics-{process}"
     assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0
-    assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-dispatcher.service")
+    assert host.file(folder).user == host.check_output(f"systemctl show -P User labfleet-{process}.service")
