@@ -40,7 +40,8 @@ def test_a_claim_opens_the_lease_by_the_databases_clock(
     assert (row.state, row.worker, row.attempt) == ("running", "w1", 1)
     assert row.lease_until is not None
     assert row.started_at is not None
-    assert row.lease_until - row.started_at == timedelta(seconds=60)
+    # The clock is looked at once for each.
+    assert abs(row.lease_until - row.started_at - timedelta(seconds=60)) < timedelta(seconds=1)
     assert abs(now - row.started_at) < timedelta(seconds=10)
     assert (attempt.worker, attempt.claim_id, attempt.ended_at) == ("w1", "c1", None)
 
