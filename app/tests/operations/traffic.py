@@ -13,7 +13,8 @@ from typing import cast
 
 import httpx
 from acceptance.api import Api, connect
-from acceptance.lab import Lab
+from acceptance.lab import Lab, Machine
+from resilience import ledger
 
 PER_SECOND = 20
 THREADS = 200
@@ -21,6 +22,7 @@ THREADS = 200
 LONGEST = 180.0
 SECONDS = 20.0
 """Each tenth task takes so long: some of them always run while a worker restarts."""
+SETTLE_SECONDS = 120
 PATHS = ("me", "jobs?limit=5", "workers", "protocols", "health", "queue")
 PROTOCOL = "operations-mark"
 
@@ -94,6 +96,16 @@ def traffic(lab: Lab, api: Api, label: str, per_second: int = PER_SECOND) -> Ite
             pool.shutdown(wait=True)
             for one in clients:
                 one.close()
+
+
+def balanced(seen: Traffic, database: Machine) -> None:
+    """No request failed, and every job that was taken has ended well, once."""
+    assert seen.failed == []
+    booked = ledger.settle(database, seen.label, SETTLE_SECONDS)
+    assert ledger.unbalanced(booked) == []
+    assert {*seen.taken} <= {
+        row["id"] for row in ledger.query(database, f"SELECT id::text FROM jobs WHERE label = '{seen.label}'")
+    }
 
 
 def _request(client: httpx.Client, number: int, label: str) -> httpx.Response:

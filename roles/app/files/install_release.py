@@ -21,6 +21,7 @@ from pathlib import Path
 
 PYTHON = "/usr/bin/python3"
 DIRECTORY_MODE = 0o755
+PROCESSES = Path("/proc")
 
 
 def main() -> int:
@@ -87,13 +88,32 @@ def point_to(source: Path, release: Path) -> None:
 
 
 def prune(options: argparse.Namespace, release: Path) -> None:
-    """Remove all but the newest releases; the active one and the new one stay in any case."""
+    """Remove all but the newest releases; the active one, the new one and used ones stay in any case."""
     current = (options.releases.parent / "current").resolve()
     old = [path for path in options.releases.iterdir() if path not in (release, current) and path.is_dir()]
     old.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     spared = options.keep - (1 if current not in (release, options.releases.parent / "current") else 0)
     for path in old[max(spared, 0) :]:
-        shutil.rmtree(path)
+        if not used(path):
+            shutil.rmtree(path)
+
+
+def used(release: Path) -> bool:
+    """Whether a process runs from the release. The one of a long task may have begun several updates ago.
+
+    It is named by the interpreter in the command line, or by the environment: shepherds of attempts are
+    forked, and give themselves another command line.
+    """
+    interpreter, said = f"{release}/".encode(), f"\0LABFLEET_RELEASE={release}\0".encode()
+    for process in PROCESSES.glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            environment = b"\0" + (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended
+        if command.startswith(interpreter) or said in environment:
+            return True
+    return False
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:

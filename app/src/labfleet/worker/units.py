@@ -75,10 +75,12 @@ def scope_properties(spec: Spec, pid: int, systemd: int) -> list[Property]:
 
 
 def service(program: list[str]) -> list[Property]:
-    """What all our transient services have."""
+    """What all our transient services have. The release stands in the environment, which forked children keep:
+    as long as a process names it there, an update does not remove it."""
     return [
         ("Type", ("s", "exec")),
         ("ExecStart", ("a(sasb)", [(program[0], program, False)])),
+        ("Environment", ("as", [f"LABFLEET_RELEASE={sys.prefix}"])),
         ("UMask", ("u", UMASK)),
         ("NoNewPrivileges", ("b", True)),
     ]

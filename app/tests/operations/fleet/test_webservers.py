@@ -8,7 +8,7 @@ from collections import Counter
 
 import httpx
 from acceptance import playbook
-from acceptance.api import Api
+from acceptance.api import Api, connect
 from acceptance.lab import Lab, Machine
 from resilience import ledger
 from resilience.load import Load
@@ -23,11 +23,14 @@ CLIENTS = 8
 
 
 class Readers:
-    """Requests at a steady rate, each by the clock; `answers` counts what came of them."""
+    """Requests at a steady rate, each by the clock; `answers` counts what came of them.
 
-    def __init__(self, api: Api) -> None:
+    Each client has connections of its own: in a shared pool one thread may close what another was just given.
+    """
+
+    def __init__(self, lab: Lab, api: Api) -> None:
         self.answers: Counter[str] = Counter()
-        self._api = api
+        self._clients = [connect(lab.url, lab.ca_file, api.token) for _ in range(CLIENTS)]
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(CLIENTS)]
 
@@ -40,6 +43,8 @@ class Readers:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        for client in self._clients:
+            client.close()
 
     def _read(self, number: int) -> None:
         period = CLIENTS / PER_SECOND
@@ -47,7 +52,7 @@ class Readers:
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due += period
             try:
-                answer = str(self._api.http.get("/api/v1/jobs", params={"limit": 5}).status_code)
+                answer = str(self._clients[number].get("/api/v1/jobs", params={"limit": 5}).status_code)
             except httpx.HTTPError as error:
                 answer = type(error).__name__
             self.answers[answer] += 1
@@ -72,7 +77,7 @@ def requests(web: Machine) -> int:
 def test_one_is_lost_under_load(lab: Lab, user: Api, load: Load) -> None:
     """50 requests a second: what was in flight as it died may fail, so at most one for each client."""
     web = lab.of("webserver")[0]
-    with Readers(user) as readers, load.flowing(1):
+    with Readers(lab, user) as readers, load.flowing(1):
         time.sleep(BEFORE_SECONDS)
         with machines.lost(web):
             time.sleep(GONE_SECONDS)
@@ -86,7 +91,7 @@ def test_one_is_lost_under_load(lab: Lab, user: Api, load: Load) -> None:
 
 def test_site_restarts_one_after_the_other(lab: Lab, user: Api) -> None:
     """A setting that wants both restarted; 50 requests a second, none fails."""
-    with Readers(user) as readers:
+    with Readers(lab, user) as readers:
         for options in (("-e", "webserver_log_level=debug"), ()):
             playbook.play(lab.inventory, "playbooks/webserver.yml", *options).good()
     assert set(readers.answers) == {"200"}, readers.answers

@@ -13,12 +13,11 @@ from acceptance.lab import Lab, Machine
 from acceptance.playbook import Run
 from resilience import ledger
 
-from ..traffic import PROTOCOL, Traffic, traffic
+from ..traffic import PROTOCOL, balanced, traffic
 from .conftest import Make, running
 
 LONG_SECONDS = 1000
 ROLLBACK_SECONDS = 300
-SETTLE_SECONDS = 120
 
 
 def health(user: Api) -> str:
@@ -139,6 +138,10 @@ def test_update_and_rollback_under_load(
     assert all("/0.2.0-" in current for current in running(lab).values())
     assert ledger.query(database, "SELECT count(*) AS n FROM trial_pre, trial_post") == [{"n": 0}]
     undisturbed(user, long)
+    for worker in lab.of("worker"):
+        assert in_use(worker, before[worker.name]), (
+            "the next updates would remove what the long tasks run from"
+        )
 
     again = checkout.play(lab.inventory, "playbooks/update.yml").good()
     assert "systemd" not in again.changes, again.changes
@@ -165,19 +168,15 @@ def test_update_and_rollback_under_load(
     assert "keeps no release from before it" in words(refused)
 
 
+def in_use(machine: Machine, release: str) -> bool:
+    """Whether the installer would leave the release alone, because a process runs from it."""
+    program = "import install_release, pathlib, sys; print(install_release.used(pathlib.Path(sys.argv[1])))"
+    return machine.run(f"cd /opt/labfleet && python3 -B -c '{program}' {release}").strip() == "True"
+
+
 def undisturbed(user: Api, jobs: list[Json]) -> None:
     """They run, each in its first attempt."""
     assert [(task["state"], task["attempt"]) for task in map(user.task, jobs)] == [("running", 1)] * len(jobs)
-
-
-def balanced(seen: Traffic, database: Machine) -> None:
-    """No request failed, and every job that was taken has ended well, once."""
-    assert seen.failed == []
-    booked = ledger.settle(database, seen.label, SETTLE_SECONDS)
-    assert ledger.unbalanced(booked) == []
-    assert {*seen.taken} <= {
-        row["id"] for row in ledger.query(database, f"SELECT id::text FROM jobs WHERE label = '{seen.label}'")
-    }
 
 
 def test_no_way_back_past_a_migration_that_the_old_code_can_t_live_with(

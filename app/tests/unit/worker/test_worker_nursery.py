@@ -77,3 +77,5 @@ def test_both_kinds_of_unit_have_the_same_bounds(spec: Spec, change: Callable[..
     assert scope["PIDs"] == ("au", [77])
     assert "OOMPolicy" not in dict(units.scope_properties(spec, 77, 252))
     assert service["ExecStart"][1][0][1][1:] == ["-I", "-m", "labfleet.worker.attempt", "/var/x"]
+    # roles/app/files/install_release.py looks for it there.
+    assert service["Environment"] == ("as", [f"LABFLEET_RELEASE={sys.prefix}"])
