@@ -104,6 +104,41 @@ def test_all_are_restarted_one_after_the_other(lab: Lab, load: Load, database: M
     ledger.check(booked, len(load), ledger.now(database), promises.FINAL_SECONDS)
 
 
+@contextmanager
+def slow(broker: Machine) -> Iterator[None]:
+    """The broker's processes stand still for a while; then they go on."""
+    broker.run("systemctl kill -s STOP rabbitmq-server")
+    try:
+        yield
+    finally:
+        broker.run("systemctl kill -s CONT rabbitmq-server")
+
+
+def test_one_that_is_slow_is_not_restarted(lab: Lab, load: Load, database: Machine) -> None:
+    """It may be the one without which there is no majority: the run waits, then says so, and leaves it as it is."""
+    broker = lab.of("rabbitmq")[1]
+    begun = "systemctl show -P ActiveEnterTimestampMonotonic rabbitmq-server"
+    before = broker.run(begun)
+    options = (
+        "--limit",
+        broker.name,
+        "-e",
+        "rabbitmq_heartbeat_seconds=55",
+        "-e",
+        "rabbitmq_quorum_wait_seconds=20",
+    )
+    with load.flowing(PER_SECOND), slow(broker):
+        run = playbook.play(lab.inventory, "playbooks/rabbitmq.yml", *options)
+    assert run.code != 0
+    assert "has not answered for 20 s" in " ".join(run.output.split()), run.output[-3000:]
+    assert broker.run(begun) == before
+    wait_for(lambda: whole(lab), 120, "the brokers to be one again", lambda: "they are not")
+    playbook.play(lab.inventory, "playbooks/rabbitmq.yml").good()
+    assert broker.run(begun) != before
+    booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
+    ledger.check(booked, len(load), ledger.now(database), promises.FINAL_SECONDS)
+
+
 def test_one_that_lost_its_disk_comes_back(lab: Lab, load: Load, database: Machine) -> None:
     """As docs/roles/rabbitmq.md tells it."""
     kept, gone = lab.of("rabbitmq")[0], lab.of("rabbitmq")[2]
