@@ -115,7 +115,7 @@ def slow(broker: Machine) -> Iterator[None]:
 
 
 def test_one_that_is_slow_is_not_restarted(lab: Lab, load: Load, database: Machine) -> None:
-    """It may be the one without which there is no majority: the run waits, then says so, and leaves it as it is."""
+    """It may be the one without which there is no majority: the run waits, then says so and leaves it."""
     broker = lab.of("rabbitmq")[1]
     begun = "systemctl show -P ActiveEnterTimestampMonotonic rabbitmq-server"
     before = broker.run(begun)
