@@ -186,8 +186,9 @@ class RunnerSection(Section):
 
 
 class BrokerSection(Section):
-    """`[broker]`: the password is the credential `broker_password`. Any of the hosts will do: they are one
-    cluster; where there is a `ca_file` they are spoken to by TLS, and their certificates carry `tls_name`."""
+    """`[broker]`: the password is the credential `broker_password`, of several lines several that are tried.
+    Any of the hosts will do: they are one cluster; where there is a `ca_file` they are spoken to by TLS, and
+    their certificates carry `tls_name`."""
 
     hosts: list[str] = Field(default=["127.0.0.1"], min_length=1)
     port: int = Field(default=5672, ge=1, le=65535)

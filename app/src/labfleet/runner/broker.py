@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from amqp import Channel, Connection
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AccessRefused, AMQPError
 
 from labfleet import crash
 from labfleet.config import QueueSettings
@@ -22,6 +23,15 @@ HEARTBEAT_SECONDS = 10
 CONNECT_TIMEOUT_SECONDS = 3
 ERRORS = (AMQPError, OSError)
 """What a broker that is away or unwell may raise (`socket.timeout` is an OSError)."""
+
+
+def connect(settings: QueueSettings, host: str, passwords: Sequence[str]) -> Broker:
+    """A connection by the first password that the broker takes: while one is changed, it may be either."""
+    *others, last = passwords
+    for password in others:
+        with suppress(AccessRefused):
+            return Broker(settings, host, password)
+    return Broker(settings, host, last)
 
 
 class Broker:

@@ -8,8 +8,8 @@ import threading
 import time
 
 from labfleet import log
-from labfleet.config import QueueSettings, credential, queue_settings
-from labfleet.runner.broker import Broker
+from labfleet.config import QueueSettings, credential_lines, queue_settings
+from labfleet.runner.broker import connect
 from labfleet.runner.sender import Sender
 from labfleet.runner.server import Server
 from labfleet.runner.service import Service
@@ -26,10 +26,10 @@ def main() -> None:
     """Serve until SIGTERM. Ready as soon as the socket is there: the broker may come later."""
     settings = queue_settings()
     log.configure(settings.log.level)
-    password = credential("broker_password")
+    passwords = credential_lines("broker_password")
     # When one broker of a cluster is away, the next try goes to the next one.
     hosts = itertools.cycle(settings.broker.hosts)
-    sender = Sender(lambda: Broker(settings, next(hosts), password))
+    sender = Sender(lambda: connect(settings, next(hosts), passwords))
     sender.start()
     server = Server(settings.publisher.socket, Service(sender, _patience(settings)))
     thread = threading.Thread(target=server.serve_forever, name="server", daemon=True)

@@ -5,18 +5,22 @@ All that is decided here and not on the command line: queues, threads, no talk b
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from amqp import Connection
+from amqp.sasl import PLAIN
 from celery import Celery
 from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 from labfleet import log
-from labfleet.config import WorkerSettings, credential, worker_settings
+from labfleet.config import WorkerSettings, credential, credential_lines, worker_settings
 from labfleet.worker import environment, units
 from labfleet.worker.nursery_client import Nursery
 from labfleet.worker.presence import Presence
@@ -42,12 +46,13 @@ class Machine:
 machine = Machine()
 
 
-def make_app(settings: WorkerSettings, password: str) -> Celery:
+def make_app(settings: WorkerSettings, passwords: Sequence[str]) -> Celery:
     """The application, configured; it connects to nothing yet."""
     app = Celery("labfleet.worker", set_as_current=False)
     app.conf.update(
-        broker_url=broker_urls(settings, password),
+        broker_url=broker_urls(settings, passwords[0]),
         broker_use_ssl=settings.broker.tls(),
+        broker_transport_options={"authentication": InTurn(settings.broker.user, passwords)},
         broker_heartbeat=HEARTBEAT_SECONDS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -80,6 +85,23 @@ def broker_urls(settings: WorkerSettings, password: str) -> list[str]:
     login = f"{quote(broker.user, safe='')}:{quote(password, safe='')}"
     vhost = quote(broker.vhost, safe="")
     return [f"amqp://{login}@{host}:{broker.port}/{vhost}" for host in broker.hosts]
+
+
+class InTurn(PLAIN):  # type: ignore[misc]
+    """A login by another one of its passwords each time: while one is changed, the broker may take either.
+
+    Celery connects anew after a refusal.
+    """
+
+    def __init__(self, user: str, passwords: Sequence[str]) -> None:
+        super().__init__(user, passwords[0])
+        self._passwords = itertools.cycle(passwords)
+
+    def start(self, connection: Connection) -> bytes:
+        """The response to the broker's challenge."""
+        self.password = next(self._passwords)
+        response: bytes = super().start(connection)
+        return response
 
 
 def run_attempt(front_end: str, task: str, attempt: int, key: str, token: str, **_: Any) -> None:
@@ -141,4 +163,4 @@ def __getattr__(name: str) -> Celery:
     """`app` is made when Celery asks for it: importing this module needs no configuration."""
     if name != "app":
         raise AttributeError(name)
-    return make_app(worker_settings(), credential("broker_password"))
+    return make_app(worker_settings(), credential_lines("broker_password"))

@@ -38,6 +38,18 @@ def test_a_message_is_confirmed_and_lies_in_its_queue(ready: Any, broker: TestBr
     assert taken.headers["task"] == "labfleet.run_attempt"
 
 
+def test_either_of_two_passwords_is_good(publisher: Any, broker: TestBroker, cgi: Cgi) -> None:
+    """While one is changed, the broker may take the old or the new one."""
+    publisher.configure(broker)
+    secret = publisher.directory / "broker_password"
+    for passwords in (f"wrong\n{broker.password}", f"{broker.password}\nwrong"):
+        secret.write_text(passwords)
+        publisher.start()
+        wait_for(lambda: cgi("health", method="GET").status == 200)
+        assert statuses(cgi("schedule", {"messages": [message(broker.key)]})) == ["confirmed"]
+        publisher.stop()
+
+
 def test_a_key_that_nobody_serves_is_unroutable_and_only_that(
     ready: Any, broker: TestBroker, cgi: Cgi
 ) -> None:

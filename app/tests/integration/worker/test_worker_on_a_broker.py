@@ -87,14 +87,16 @@ NOBODY = "http://127.0.0.1:9"
 
 
 @contextmanager
-def worker(broker: TestBroker, directory: Path, slots: int = 2, url: str = NOBODY) -> Iterator[Worker]:
+def worker(
+    broker: TestBroker, directory: Path, slots: int = 2, url: str = NOBODY, passwords: str = ""
+) -> Iterator[Worker]:
     (directory / "worker.toml").write_text(
         f'[worker]\nname = "{broker.worker}"\nkeys = ["{broker.key}"]\nslots = {slots}\n'
         f'work_directory = "{directory}"\npresence_seconds = 0.2\ntags = ["large"]\n'
         f'[broker]\nhosts = ["{broker.host}"]\nport = {broker.port}\nvhost = "{broker.vhost}"\n'
         f'user = "{broker.user}"\n[front_ends.web]\nurl = "{url}"\n'
     )
-    (directory / "broker_password").write_text(broker.password)
+    (directory / "broker_password").write_text(passwords or broker.password)
     environment = {
         **os.environ,
         "LABFLEET_CONFIG": str(directory / "worker.toml"),
@@ -122,6 +124,17 @@ def test_tasks_and_cancels_arrive(broker: TestBroker, send: Send, tmp_path: Path
         assert process.next() == {"run": ["web", second, 1, "la_x"]}
         send("cancel", second)
         assert process.next_stop(second) == {"stop": f"labfleet-attempt-{second}-1"}
+
+
+def test_either_of_two_passwords_is_good(broker: TestBroker, send: Send, tmp_path: Path) -> None:
+    """While one is changed, the broker may take the old or the new one."""
+    task = send()
+    for number, passwords in enumerate((f"wrong\n{broker.password}", f"{broker.password}\nwrong")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with worker(broker, folder, passwords=passwords) as process:
+            assert {"run": ["web", task, 1, "la_x"]} in [process.next(), process.next()]
+        task = send()
 
 
 def test_what_is_meant_for_this_worker_arrives(broker: TestBroker, send: Send, tmp_path: Path) -> None:
