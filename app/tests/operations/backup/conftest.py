@@ -15,6 +15,8 @@ from acceptance.conftest import PASSWORD, deployed, lab, nobody, webserver  # no
 from acceptance.lab import Lab, Machine
 from resilience.conftest import PROTOCOLS
 
+from ..order import keep_order
+
 USER = "backup"
 TARGET = "/srv/vault/labfleet"
 
@@ -22,10 +24,7 @@ TARGET = "/srv/vault/labfleet"
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """These tests are the life of one lab and follow each other, also where others are shuffled."""
-    places = [place for place, item in enumerate(items) if Path(__file__).parent in item.path.parents]
-    ordered = sorted((items[place] for place in places), key=lambda item: item.reportinfo()[1] or 0)
-    for place, item in zip(places, ordered, strict=True):
-        items[place] = item
+    keep_order(items, Path(__file__).parent, "test_backup")
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from acceptance import admin as admin_cli
 from acceptance.api import Api
 from acceptance.conftest import PASSWORD, deployed, lab, nobody, webserver, worker  # noqa: F401  (fixtures)
 from acceptance.lab import Lab, Machine
+
+from ..order import keep_order
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is removed is removed last."""
+    keep_order(
+        items, Path(__file__).parent, "test_units", "test_audit", "test_lynis", "test_firewall", "test_remove"
+    )
 
 
 @pytest.fixture(scope="session")

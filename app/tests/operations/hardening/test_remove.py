@@ -13,6 +13,11 @@ OURS = "^(labfleet-|postgres|rabbitmq|www-data)|/opt/labfleet|[e]pmd"
 PROCESSES = f"ps -eo user:32=,args= | grep -E '{OURS}' | grep -v grep || true"
 SOCKETS = "ss -Hltun | awk '{print $5}' | sed 's/.*://' | sort -un"
 SSH = "22\n"
+DOORS = (
+    "cd /run/user/$(id -u labfleet-worker); "
+    "for door in bus systemd/private; do [ ! -e {0} ] || mv {0} {1}; done"
+)
+"""Where the systemd of the worker's user is reached."""
 
 
 def remove(lab: Lab, machine: Machine, what: str, *more: str) -> Run:
@@ -65,18 +70,32 @@ class TestRefusals:
         spare.run("systemctl is-active labfleet-worker")
 
     def test_a_worker_that_works(self, lab: Lab, user: Api, spare: Machine) -> None:
-        jobs = [user.submit("acceptance-behave", {"action": "wait"}) for _ in range(6)]
+        task = {
+            "task": "long",
+            "protocol": "acceptance-behave",
+            "parameters": {"action": "wait", "number": 600},
+            "needs": {"tags": [f"machine.{spare.name}"], "time": "20m"},
+        }
+        answer = user.http.post("/api/v1/jobs", json={"tree": task})
+        assert answer.status_code == 201, answer.text
+        job = answer.json()
         try:
-            for job in jobs:
-                user.wait(job, "running", seconds=60)
+            user.wait(job, "running")
             run = remove(lab, spare, "worker")
             assert run.code != 0
-            assert "playbooks/drain.yml --limit spare" in run.output
+            assert "playbooks/drain.yml --limit spare" in " ".join(run.output.split())
+            # A worker that does not say what runs there is not taken for idle.
+            spare.run(DOORS.format("$door", "$door.away"))
+            try:
+                run = remove(lab, spare, "worker")
+            finally:
+                spare.run(DOORS.format("$door.away", "$door"))
+            assert run.code != 0
+            assert "the systemd of the user labfleet-worker can't be asked" in " ".join(run.output.split())
             spare.run("systemctl is-active labfleet-worker")
         finally:
-            for job in jobs:
-                user.cancel(job)
-                user.wait(job)
+            user.cancel(job)
+            user.wait(job)
 
 
 class TestOneComponent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +22,15 @@ from acceptance.conftest import (  # noqa: F401  (fixtures)
 )
 from acceptance.lab import Lab, Machine
 
+from ..order import keep_order
+
 Query = Callable[[str], list[tuple[dict[str, str], float]]]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test of certificates leaves the lab with another one."""
+    keep_order(items, Path(__file__).parent, "test_figures", "test_certificates")
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,12 @@ def test_work_shows_in_every_tier_s_figures(query: Query, user: Api) -> None:
     assert value(query, "labfleet_queue_counting_seconds") < 1
 
 
-def test_calls_of_webhooks_show_what_became_of_them(query: Query, user: Api) -> None:
+def test_calls_of_webhooks_show_what_became_of_them(query: Query, user: Api, spare: Machine) -> None:
     failed = "sum(labfleet_webhook_calls_total{result='to_be_tried_again'})"
     before = value(query, failed)
-    body = {"protocol": "acceptance-noop", "parameters": {}, "webhook": "http://192.0.2.1/hook"}
+    # Nobody listens there, and the firewall lets nobody in.
+    webhook = f"http://{spare.address}:8080/hook"
+    body = {"protocol": "acceptance-noop", "parameters": {}, "webhook": webhook}
     assert user.http.post("/api/v1/jobs", json=body).status_code == 201
     wait_for(lambda: value(query, failed) > before, 60, "the call that failed to be counted")
     assert value(query, "labfleet_webhook_call_seconds_count") > 0
