@@ -274,13 +274,7 @@ class Task(Base):
             "sequence",
             postgresql_where=text("state = 'queued' AND ready AND NOT held AND placed_on IS NULL"),
         ),
-        Index(
-            "ix_tasks_not_before",
-            "not_before",
-            postgresql_where=text(
-                "state = 'queued' AND ready AND NOT held AND placed_on IS NULL AND not_before IS NOT NULL"
-            ),
-        ),
+        Index("ix_tasks_not_before", "not_before", postgresql_where=text("not_before IS NOT NULL")),
         Index(
             "ix_tasks_placed",
             "placed_on",

@@ -30,15 +30,24 @@ from labfleet.log import configure, get_logger
 from labfleet.metrics import counted
 
 _log = get_logger(__name__)
+# Planned anew each time: a plan from when the table was small reads all of it when it has grown.
+_PLAN_ANEW = text("SET LOCAL plan_cache_mode = force_custom_plan")
 # A task whose time has come is left out, unless it came after the last look: a full fleet must not be asked
-# for room again and again.
+# for room again and again. The inner question has no other condition, so that no index of what waits can
+# answer it: old statistics may make one look small that has 100,000 tasks.
 _NEXT_DUE = text(
     f"""
     SELECT extract(epoch FROM least(
         (SELECT min(next_try_at) FROM outbox),
         (
-            SELECT min(not_before) FROM tasks
-            WHERE {WAITS} AND not_before > statement_timestamp() - make_interval(secs => :since)
+            SELECT not_before FROM (
+                SELECT state, ready, held, placed_on, not_before FROM tasks
+                WHERE not_before > statement_timestamp() - make_interval(secs => :since)
+                ORDER BY not_before
+                OFFSET 0
+            ) AS timed
+            WHERE {WAITS}
+            LIMIT 1
         )
     ) - clock_timestamp())
     """  # noqa: S608 - constants of this package
@@ -97,8 +106,14 @@ class Dispatcher(Loop):
     def next_due(self) -> float:
         """When the next row of the outbox is due, or a task may begin that was to wait (after a failure)."""
         with self._sessions() as session:
-            seconds = session.scalar(_NEXT_DUE, {"since": time.monotonic() - self._looked})
-        return float("inf") if seconds is None else max(float(seconds), 0.01)
+            return next_due(session, time.monotonic() - self._looked)
+
+
+def next_due(session: Session, since: float) -> float:
+    """Seconds until something is due, or infinity; a task counts for `since` seconds after its time."""
+    session.execute(_PLAN_ANEW)
+    seconds = session.scalar(_NEXT_DUE, {"since": since})
+    return float("inf") if seconds is None else max(float(seconds), 0.01)
 
 
 def main() -> None:
