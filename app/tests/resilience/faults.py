@@ -11,6 +11,7 @@ from acceptance.lab import Machine
 from acceptance.waiting import wait_for
 
 AMQP = 5671
+POSTGRESQL = 5432
 PROXY = 15673
 NOBODY = 65534
 TABLE = "labfleet_fault"
@@ -23,14 +24,16 @@ table inet labfleet_fault {
 REDIRECT = f"""
 table inet labfleet_fault {{
   chain output {{ type nat hook output priority -100;
-    meta skuid {NOBODY} accept; tcp dport {AMQP} redirect to :{PROXY}; }}
-  chain prerouting {{ type nat hook prerouting priority -100; tcp dport {AMQP} redirect to :{PROXY}; }}
+    meta skuid {NOBODY} accept; tcp dport %d redirect to :{PROXY}; }}
+  chain prerouting {{ type nat hook prerouting priority -100; tcp dport %d redirect to :{PROXY}; }}
 }}
 """
 SLOW_SECONDS = 0.3
 BROKER = "rabbitmq-server"
+WORKER = "labfleet-worker"
 WORKER_USER = "labfleet-worker"
 STORE = "/var/lib/labfleet/store"
+IMPOSTOR = "/run/labfleet-impostor"
 RECEIVED = f"{STORE}/tmp"
 """Where the store keeps what is on its way in."""
 
@@ -43,6 +46,18 @@ def stopped(machine: Machine, unit: str) -> Iterator[None]:
         yield
     finally:
         machine.run(f"systemctl start {unit}")
+
+
+@contextmanager
+def only(machine: Machine, other: Machine) -> Iterator[None]:
+    """Of the two workers this one takes tasks, the other does not."""
+    other.run(f"systemctl stop {WORKER}")
+    machine.run(f"systemctl start {WORKER}")
+    try:
+        yield
+    finally:
+        machine.run(f"systemctl stop {WORKER}")
+        other.run(f"systemctl start {WORKER}")
 
 
 @contextmanager
@@ -87,11 +102,34 @@ def slow(broker: Machine) -> Iterator[None]:
     command = f"python3 -c {shlex.quote(program)} {PROXY} {AMQP} {SLOW_SECONDS}"
     broker.run(f"systemd-run --quiet --collect --unit=fault-slow --uid={NOBODY} {command}")
     try:
-        with rules(broker, REDIRECT):
+        with rules(broker, REDIRECT % (AMQP, AMQP)):
             reconnect(broker)
             yield
     finally:
         broker.run("systemctl stop fault-slow")
+
+
+@contextmanager
+def impostor(machine: Machine, port: int) -> Iterator[str]:
+    """Whoever connects to the port meets a server with a certificate that it made itself.
+
+    Gives the file that has a line for each of them (`impostor.py`).
+    """
+    program = Path(__file__).with_name("impostor.py").read_text()
+    heard = f"{IMPOSTOR}/heard"
+    names = f"subjectAltName=IP:{machine.private_address},DNS:{machine.name},DNS:rabbitmq.labfleet.internal"
+    machine.run(
+        f"mkdir {IMPOSTOR} && cd {IMPOSTOR} && openssl req -x509 -newkey rsa:2048 -nodes -days 1 "
+        f"-subj /CN={machine.name} -addext {names} -keyout key -out certificate 2>/dev/null && "
+        f"touch heard && chown -R {NOBODY} {IMPOSTOR}"
+    )
+    command = f"python3 -c {shlex.quote(program)} {PROXY} {port} {IMPOSTOR}"
+    try:
+        machine.run(f"systemd-run --quiet --collect --unit=fault-impostor --uid={NOBODY} {command}")
+        with rules(machine, REDIRECT % (port, port)):
+            yield heard
+    finally:
+        machine.run(f"systemctl stop fault-impostor; rm -r {IMPOSTOR}")
 
 
 @contextmanager

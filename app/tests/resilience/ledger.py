@@ -57,6 +57,12 @@ def entries(database: Machine, label: str) -> list[Entry]:
     return [Entry(**row) for row in query(database, ENTRIES % label)]
 
 
+def outcomes(database: Machine, task: str) -> dict[int, str]:
+    """What became of each attempt."""
+    rows = query(database, f"SELECT number, outcome FROM attempts WHERE task_id = '{task}'")
+    return {row["number"]: row["outcome"] for row in rows}
+
+
 def now(database: Machine) -> float:
     """The database's clock: all times that are compared are its."""
     return float(query(database, "SELECT extract(epoch FROM clock_timestamp())::float AS now")[0]["now"])

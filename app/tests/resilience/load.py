@@ -20,13 +20,14 @@ PAUSE_SECONDS = 0.5
 
 class Load:
     """Jobs of one label. `taken` has a job for each key, `seconds` how long each answer took, `refused` how
-    many answers said that it can't be done just now."""
+    many answers said that it can't be done just now, `broken` how many ended in their middle."""
 
     def __init__(self, api: Api, label: str) -> None:
         self.label = label
         self.taken: dict[str, str] = {}
         self.seconds: list[float] = []
         self.refused = 0
+        self.broken = 0
         self._api = api
         self._lock = threading.Lock()
 
@@ -59,21 +60,30 @@ class Load:
     def _one(self, seconds: float) -> None:
         key = str(uuid.uuid4())
         limit = time.monotonic() + PATIENCE_SECONDS
-        while (answer := self._ask(key, seconds)).status_code != 201:
-            # The only other answer that a client may get: a clear one that says when to come again.
-            assert_problem(answer, 503)
-            assert int(answer.headers["Retry-After"]) > 0
-            self.refused += 1
-            assert time.monotonic() < limit, f"not taken within {PATIENCE_SECONDS} s: {answer.text}"
+        while (answer := self._ask(key, seconds)) is None or answer.status_code != 201:
+            told = "a broken connection"
+            if answer is None:
+                self.broken += 1
+            else:
+                # The only other answer that a client may get: a clear one that says when to come again.
+                assert_problem(answer, 503)
+                assert int(answer.headers["Retry-After"]) > 0
+                self.refused += 1
+                told = answer.text
+            assert time.monotonic() < limit, f"not taken within {PATIENCE_SECONDS} s: {told}"
             time.sleep(PAUSE_SECONDS)
         with self._lock:
             self.taken[key] = answer.json()["id"]
 
-    def _ask(self, key: str, seconds: float) -> httpx.Response:
+    def _ask(self, key: str, seconds: float) -> httpx.Response | None:
+        """The answer; None where its sender died while it sent it."""
         parameters = {"mark": key, "seconds": seconds}
         body = {"protocol": PROTOCOL, "parameters": parameters, "label": self.label}
         begin = time.monotonic()
-        answer = self._api.http.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": key})
-        with self._lock:
-            self.seconds.append(time.monotonic() - begin)
-        return answer
+        try:
+            return self._api.http.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": key})
+        except httpx.RemoteProtocolError:
+            return None
+        finally:
+            with self._lock:
+                self.seconds.append(time.monotonic() - begin)

@@ -49,6 +49,7 @@ def test_outage(kind: str, seconds: int, load: Load, broker: Machine, database: 
             time.sleep(max(0.0, end - time.monotonic()))
         load.submit(4)
     repaired = ledger.now(database)
+    assert load.broken == 0
     assert max(load.seconds) <= promises.SUBMIT_SECONDS, sorted(load.seconds)
     booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
     ledger.check(booked, len(load), repaired, promises.FINAL_SECONDS)

@@ -26,4 +26,5 @@ def test_restart_and_outage_under_load(load: Load, database: Machine, worker: Ma
     faults.wait_active(worker, "labfleet-worker")
     booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
     ledger.check(booked, len(load), repaired, promises.FINAL_SECONDS)
+    assert load.broken == 0
     assert load.refused > 0, "the outage was not noticed by any client"

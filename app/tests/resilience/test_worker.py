@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,23 +26,10 @@ done
 """
 LEASE_SECONDS = 10
 """What the test lab's inventory says."""
-UNIT = "labfleet-worker"
 
 CLOCK = "/run/labfleet-clock"
 SOURCE = "/run/labfleet-clock.c"
 LIBRARY = "/usr/local/lib/labfleet-clock.so"
-
-
-@contextmanager
-def only(machine: Machine, other: Machine) -> Iterator[None]:
-    """Of the two workers this one takes tasks, the other does not."""
-    other.run(f"systemctl stop {UNIT}")
-    machine.run(f"systemctl start {UNIT}")
-    try:
-        yield
-    finally:
-        machine.run(f"systemctl stop {UNIT}")
-        other.run(f"systemctl start {UNIT}")
 
 
 def one(database: Machine, label: str) -> Entry:
@@ -75,16 +62,16 @@ def test_poison(user: Api, load: Load, worker: Machine, database: Machine) -> No
     assert end.message.startswith("Given up after 3 attempts."), end.message
     booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
     assert (len(booked), ledger.unbalanced([entry for entry in booked if entry.id != end.id])) == (10, [])
-    faults.wait_active(worker, UNIT)
+    faults.wait_active(worker, faults.WORKER)
 
 
 def test_partition(user: Api, load: Load, spare: Machine, worker: Machine, database: Machine) -> None:
     """Cut off, the worker goes on and finishes what has begun anew elsewhere; nobody hears it afterwards."""
-    with only(spare, worker):
+    with faults.only(spare, worker):
         load.submit(1, seconds=LEASE_SECONDS + 8)
         old = wait_running(database, load.label, 1)
         with faults.partition(spare, worker):
-            worker.run(f"systemctl start {UNIT}")
+            worker.run(f"systemctl start {faults.WORKER}")
             new = wait_running(database, load.label, 2, seconds=promises.FINAL_SECONDS)
             wait_for(lambda: finishing(spare, old.id), 60, "the cut-off attempt to have its result")
         assert (old.worker, new.worker) == (spare.name, worker.name)
@@ -94,7 +81,7 @@ def test_partition(user: Api, load: Load, spare: Machine, worker: Machine, datab
     assert ledger.unbalanced([end]) == []
     artifacts = user.get(f"tasks/{end.id}/artifacts")["items"]
     assert len(artifacts) == 1, artifacts
-    assert outcomes(database, end.id) == {1: "lapsed", 2: "success"}
+    assert ledger.outcomes(database, end.id) == {1: "lapsed", 2: "success"}
 
 
 def attempts(machine: Machine) -> str:
@@ -106,12 +93,6 @@ def finishing(machine: Machine, task: str) -> bool:
     """Whether the first attempt's program has written what it should leave."""
     path = f"/var/lib/labfleet-worker/attempts/{task}.1/outputs/mark.txt"
     return bool(machine.run(f"cat {path} 2>/dev/null || true"))
-
-
-def outcomes(database: Machine, task: str) -> dict[int, str]:
-    """What became of each attempt."""
-    rows = ledger.query(database, f"SELECT number, outcome FROM attempts WHERE task_id = '{task}'")
-    return {row["number"]: row["outcome"] for row in rows}
 
 
 @pytest.fixture
@@ -127,7 +108,7 @@ def faked(spare: Machine, worker: Machine) -> Iterator[Machine]:
         stack.enter_context(faults.files(spare, {SOURCE: source, CLOCK: "0\n", **dict.fromkeys(paths, text)}))
         spare.run(f"tcc -nostdlib -shared -DCLOCK_FILE='\"{CLOCK}\"' -o {LIBRARY} {SOURCE}")
         restart(spare)
-        stack.enter_context(only(spare, worker))
+        stack.enter_context(faults.only(spare, worker))
         yield spare
 
 

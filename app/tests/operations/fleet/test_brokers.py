@@ -11,10 +11,8 @@ import pytest
 from acceptance import playbook
 from acceptance.lab import Lab, Machine
 from acceptance.waiting import wait_for
-from resilience import faults, ledger, promises
+from resilience import faults, ledger, machines, promises
 from resilience.load import Load
-
-from . import machines
 
 LOAD_SECONDS = 180
 BEFORE_SECONDS = 20

@@ -10,10 +10,8 @@ import httpx
 from acceptance import playbook
 from acceptance.api import Api, connect
 from acceptance.lab import Lab, Machine
-from resilience import ledger
+from resilience import ledger, machines
 from resilience.load import Load
-
-from . import machines
 
 PER_SECOND = 50
 BEFORE_SECONDS = 10
