@@ -75,8 +75,11 @@ def scope_properties(spec: Spec, pid: int, systemd: int) -> list[Property]:
 
 
 def service(program: list[str]) -> list[Property]:
-    """What all our transient services have. The release stands in the environment, which forked children keep:
-    as long as a process names it there, an update does not remove it."""
+    """What all our transient services have.
+
+    The release stands in the environment, which forked children keep: as long as a process names it there,
+    an update does not remove it.
+    """
     return [
         ("Type", ("s", "exec")),
         ("ExecStart", ("a(sasb)", [(program[0], program, False)])),
