@@ -90,10 +90,10 @@ class DatabaseSection(Section):
 
 
 class DispatcherSection(Section):
-    """`[dispatcher]`: how rows of the outbox reach the CGI runner."""
+    """`[dispatcher]`: how rows of the outbox reach the CGI runner; of several one that answers is used."""
 
     database_user: str = "labfleet_dispatcher"
-    runner_url: str
+    runner_urls: list[str] = Field(min_length=1)
     front_end: str = "web"
     ca_file: Path | None = None
     batch_size: int = Field(default=200, gt=0)
@@ -105,10 +105,9 @@ class DispatcherSection(Section):
     unclaimed_max_seconds: float = Field(default=60, gt=0)
 
     @property
-    def health_url(self) -> str:
-        """Where the CGI runner says whether it works (it asks for a password before)."""
-        base = self.runner_url.rstrip("/")
-        return f"{base}/health" if base.endswith("/runner/v1") else f"{base}/runner/v1/health"
+    def runner_apis(self) -> list[str]:
+        """Each runner's address with the path of its API, which `runner_urls` may carry or leave out."""
+        return [f"{url.rstrip('/').removesuffix('/runner/v1')}/runner/v1" for url in self.runner_urls]
 
 
 class OrderSection(Section):

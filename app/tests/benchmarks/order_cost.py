@@ -126,7 +126,7 @@ class Confirming:
 def way(sessions: sessionmaker[Session]) -> float:
     """The median of a task's way, one after the other, in milliseconds."""
     runner = Confirming()
-    courier = Courier(runner, ["key"], DispatcherSection(runner_url="https://localhost"))
+    courier = Courier(runner, ["key"], DispatcherSection(runner_urls=["https://localhost"]))
     with sessions.begin() as session:
         session.execute(text("UPDATE workers SET slots = CASE WHEN name = 'w1' THEN 1 ELSE 0 END"))
     times = []

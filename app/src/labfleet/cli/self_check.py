@@ -174,10 +174,15 @@ def check_workers(known: list[Worker]) -> Iterator[Finding]:
 
 
 def check_queue(settings: WebserverSettings) -> Iterator[Finding]:
-    """Whether the webserver reaches the queue tier, and trusts its certificate."""
+    """Whether the webserver reaches each machine of the queue tier, and trusts its certificate."""
+    for api in settings.dispatcher.runner_apis:
+        yield from _check_runner(settings, f"{api}/health")
+
+
+def _check_runner(settings: WebserverSettings, url: str) -> Iterator[Finding]:
     import httpx  # noqa: PLC0415
 
-    url, ca = settings.dispatcher.health_url, settings.dispatcher.ca_file
+    ca = settings.dispatcher.ca_file
     remedy = "See that nginx runs on the queue tier's machine and lets this one in; run playbooks/queue.yml."
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)

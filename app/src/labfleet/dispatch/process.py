@@ -133,7 +133,7 @@ def run(settings: WebserverSettings, url: URL, runner_password: str, keys: Seque
     sessions = session_factory(engine)
     dispatcher = Dispatcher(courier, settings.order, sessions, lambda: Listener(url, timeout))
     dispatcher.stop_on_signals()
-    _log.info("dispatcher starts", runner=settings.dispatcher.runner_url)
+    _log.info("dispatcher starts", runners=settings.dispatcher.runner_urls)
     watcher = metrics.Watcher(sessions, settings.order)
     if counted():
         watcher.start()

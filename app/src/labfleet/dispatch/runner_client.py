@@ -12,12 +12,11 @@ import httpx
 
 from labfleet.config import DispatcherSection
 from labfleet.errors import ConfigError, Unavailable
-from labfleet.log import request_id
+from labfleet.log import get_logger, request_id
 
+_log = get_logger(__name__)
 Message = dict[str, Any]
 Target = tuple[uuid.UUID, int]
-
-_API = "/runner/v1"
 
 
 class Status(StrEnum):
@@ -53,10 +52,14 @@ class Runner(Protocol):
 
 
 class HttpRunner:
-    """A `Runner` over HTTPS with the front end's password. Not for use by several threads."""
+    """A `Runner` over HTTPS with the front end's password. Not for use by several threads.
+
+    Of several queue machines it keeps to the one that answered last, and asks the next when that one does
+    not take a batch. The first may have taken it all the same: a message that is there twice is claimed once.
+    """
 
     def __init__(self, section: DispatcherSection, password: str) -> None:
-        self._base = section.runner_url.rstrip("/").removesuffix(_API) + _API
+        self._apis = section.runner_apis
         self._client = httpx.Client(
             auth=(section.front_end, password),
             verify=_trust(section),
@@ -81,7 +84,18 @@ class HttpRunner:
             return {}
 
     def _post(self, verb: str, messages: Sequence[Message]) -> Any:
-        url = f"{self._base}/{verb}"
+        """The answer of the first that takes the batch; the error of the last when none does."""
+        for _ in self._apis[1:]:
+            try:
+                return self._ask(f"{self._apis[0]}/{verb}", messages)
+            except RunnerRejected:
+                raise
+            except RunnerUnavailable as error:
+                self._apis = [*self._apis[1:], self._apis[0]]
+                _log.warning("another queue machine is asked", why=str(error), next=self._apis[0])
+        return self._ask(f"{self._apis[0]}/{verb}", messages)
+
+    def _ask(self, url: str, messages: Sequence[Message]) -> Any:
         try:
             # nginx, the CGI runner and the publisher log this id, and we the tasks that travel under it.
             headers = {"X-Request-ID": request_id()}

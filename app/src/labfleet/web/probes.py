@@ -10,6 +10,7 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from labfleet.config import WebserverSettings
 from labfleet.web.services import services
 
 # Anybody may ask, so the parts are asked at most this often.
@@ -54,12 +55,17 @@ def _store() -> bool:
 
 
 def _queue() -> bool:
-    """Any answer but a server's error counts: the web process has no password for the queue tier."""
+    """Whether one machine of the queue tier takes messages."""
     settings = services().settings
-    url, ca = settings.dispatcher.health_url, settings.dispatcher.ca_file
+    return any(_runner(settings, api) for api in settings.dispatcher.runner_apis)
+
+
+def _runner(settings: WebserverSettings, api: str) -> bool:
+    """Any answer but a server's error counts: the web process has no password for the queue tier."""
+    ca, timeout = settings.dispatcher.ca_file, settings.web.probe_timeout_seconds
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
-        answer = httpx.get(url, verify=context, timeout=settings.web.probe_timeout_seconds, trust_env=False)
+        answer = httpx.get(f"{api}/health", verify=context, timeout=timeout, trust_env=False)
     except (httpx.HTTPError, OSError):
         return False
     return answer.status_code < 500

@@ -135,7 +135,7 @@ def settings_file(
         name = "{database_url.database}"
         user = "{database_url.username}"
         [dispatcher]
-        runner_url = "https://127.0.0.1:1"
+        runner_urls = ["https://127.0.0.1:1"]
         [webhooks]
         allowed_networks = ["192.0.2.0/24"]
         """

@@ -40,7 +40,7 @@ def run(tmp_path: Path, database_url: URL, engine: Engine) -> Run:
         name = "{database_url.database}"
         user = "{database_url.username}"
         [dispatcher]
-        runner_url = "https://127.0.0.1:8443"
+        runner_urls = ["https://127.0.0.1:8443"]
         """,
         encoding="utf-8",
     )
@@ -112,7 +112,7 @@ def test_a_configuration_is_checked(run: Run, tmp_path: Path) -> None:
     assert good.returncode == 0
     assert good.stdout.endswith("is a valid configuration of a webserver\n")
     bad = tmp_path / "bad.toml"
-    bad.write_text("[web]\n[dispatcher]\nrunner_url = 'x'\n", encoding="utf-8")
+    bad.write_text("[web]\n[dispatcher]\nrunner_urls = ['x']\n", encoding="utf-8")
     done = run("config", "check", LABFLEET_CONFIG=str(bad))
     assert done.returncode == 1
     assert "[web] public_url: is required" in done.stderr

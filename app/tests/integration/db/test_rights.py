@@ -102,7 +102,7 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
 ) -> None:
     web = session_factory(as_role["labfleet_web"])
     dispatcher = session_factory(as_role["labfleet_dispatcher"])
-    section = DispatcherSection(runner_url="http://127.0.0.1:9")
+    section = DispatcherSection(runner_urls=["http://127.0.0.1:9"])
 
     def dispatch(status: Status) -> None:
         with dispatcher.begin() as session:

@@ -15,7 +15,7 @@ from labfleet.dispatch.runner_client import Message, Runner, RunnerUnavailable, 
 from labfleet.jobs import service
 from labfleet.jobs.spec import JobSpec
 
-SECTION = DispatcherSection(runner_url="http://127.0.0.1:9", batch_size=50, poll_seconds=0.2)
+SECTION = DispatcherSection(runner_urls=["http://127.0.0.1:9"], batch_size=50, poll_seconds=0.2)
 
 
 class FakeRunner:

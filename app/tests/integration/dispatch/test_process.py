@@ -93,7 +93,7 @@ def start(
         name = "{database_url.database}"
         [dispatcher]
         database_user = "{database_url.username}"
-        runner_url = "http://127.0.0.1:{queue.server_port}"
+        runner_urls = ["http://127.0.0.1:{queue.server_port}"]
         backoff_max_seconds = 0.2
         poll_seconds = {POLL_SECONDS}
         """,

@@ -24,7 +24,9 @@ Read = Callable[[uuid.UUID], Task]
 Events = Callable[[uuid.UUID], list[str]]
 Reconcile = Callable[[], tuple[int, int]]
 RULES = OrderSection()
-SECTION = DispatcherSection(runner_url="http://127.0.0.1:9", unclaimed_seconds=20, unclaimed_max_seconds=60)
+SECTION = DispatcherSection(
+    runner_urls=["http://127.0.0.1:9"], unclaimed_seconds=20, unclaimed_max_seconds=60
+)
 
 
 def age(sessions: Sessions, column: str, seconds: float) -> None:

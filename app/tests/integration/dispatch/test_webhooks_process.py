@@ -68,7 +68,7 @@ def start(tmp_path: Path, database_url: URL, systemd: socket.socket) -> Iterator
             name = "{database_url.database}"
             [dispatcher]
             database_user = "{database_url.username}"
-            runner_url = "http://127.0.0.1:9"
+            runner_urls = ["http://127.0.0.1:9"]
             [webhooks]
             allowed_networks = [{networks}]
             poll_seconds = {POLL_SECONDS}

@@ -90,7 +90,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WebserverSettin
     )
     return WebserverSettings(
         web=web,
-        dispatcher=DispatcherSection(runner_url="https://127.0.0.1:9"),
+        dispatcher=DispatcherSection(runner_urls=["https://127.0.0.1:9"]),
         jobs=JobsSection(max_spec_bytes=200_000),
         limits=LimitsSection(output_bytes=50_000, log_bytes=10_000, memory_bytes=128 * 1024 * 1024),
     )

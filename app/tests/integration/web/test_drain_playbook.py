@@ -44,7 +44,7 @@ def play(
         name = "{database_url.database}"
         user = "{database_url.username}"
         [dispatcher]
-        runner_url = "https://127.0.0.1:9"
+        runner_urls = ["https://127.0.0.1:9"]
         """,
         encoding="utf-8",
     )

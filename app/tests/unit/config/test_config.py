@@ -8,7 +8,7 @@ import pytest
 from labfleet import config
 from labfleet.errors import ConfigError
 
-WEB = '[web]\npublic_url = "https://lab.example"\n[dispatcher]\nrunner_url = "https://127.0.0.1:8443"\n'
+WEB = '[web]\npublic_url = "https://lab.example"\n[dispatcher]\nrunner_urls = ["https://127.0.0.1:8443"]\n'
 WORKER = '[worker]\nname = "w1"\n[front_ends.web]\nurl = "https://127.0.0.1"\n'
 Write = Callable[[str], Path]
 
@@ -50,8 +50,8 @@ def test_the_environment_goes_before_the_file(write: Write, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[dispatcher]\nrunner_url = "x"\n', r"\[web\]: is required; add it"),
-        ('[web]\n[dispatcher]\nrunner_url="x"', r"\[web\] public_url: is required"),
+        ('[dispatcher]\nrunner_urls = ["x"]\n', r"\[web\]: is required; add it"),
+        ('[web]\n[dispatcher]\nrunner_urls=["x"]', r"\[web\] public_url: is required"),
         (WEB + "[leases]\nlease_secnds = 3\n", r"\[leases\] lease_secnds: is not a known key"),
         (WEB + "[leases]\nlease_seconds = -3\n", r"\[leases\] lease_seconds: .*greater than 0"),
         (WEB + '[database]\nport = "many"\n', r"\[database\] port: .*integer"),

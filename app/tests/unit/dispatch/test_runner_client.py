@@ -58,7 +58,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def runner(server: Server) -> Iterator[HttpRunner]:
     url = f"http://127.0.0.1:{server.server_port}"
-    runner = HttpRunner(DispatcherSection(runner_url=url, timeout_seconds=2), "secret")
+    runner = HttpRunner(DispatcherSection(runner_urls=[url], timeout_seconds=2), "secret")
     yield runner
     runner.close()
 
@@ -81,7 +81,7 @@ def test_a_batch_goes_out_in_one_request_with_the_password(server: Server, runne
 
 def test_a_url_may_carry_the_path_of_the_api(server: Server) -> None:
     url = f"http://127.0.0.1:{server.server_port}/runner/v1/"
-    runner = HttpRunner(DispatcherSection(runner_url=url), "secret")
+    runner = HttpRunner(DispatcherSection(runner_urls=[url]), "secret")
     runner.send("cancel", messages(1))
     runner.close()
     assert server.asked[0][0] == "/runner/v1/cancel"
@@ -128,14 +128,37 @@ def test_any_other_answer_means_that_nothing_is_known(
 
 
 def test_nobody_listening_means_that_nothing_is_known() -> None:
-    runner = HttpRunner(DispatcherSection(runner_url="http://127.0.0.1:9"), "secret")
+    runner = HttpRunner(DispatcherSection(runner_urls=["http://127.0.0.1:9"]), "secret")
     with pytest.raises(RunnerUnavailable, match="ConnectError"):
         runner.send("schedule", messages(1))
     runner.close()
 
 
+def test_another_machine_takes_what_one_does_not(server: Server) -> None:
+    urls = ["http://127.0.0.1:9", f"http://127.0.0.1:{server.server_port}"]
+    runner = HttpRunner(DispatcherSection(runner_urls=urls, timeout_seconds=2), "secret")
+    assert len(runner.send("schedule", messages(2))) == 2
+    # It keeps to the one that answered; when that one is away too, the error is told and nothing is known.
+    server.answer = lambda _: (503, "upstream")
+    with pytest.raises(RunnerUnavailable, match="ConnectError"):
+        runner.send("schedule", messages(1))
+    server.answer = lambda given: (200, confirmed(given))
+    assert len(runner.send("schedule", messages(1))) == 1
+    runner.close()
+
+
+def test_a_refused_message_is_not_taken_to_another_machine(server: Server) -> None:
+    urls = [f"http://127.0.0.1:{server.server_port}"] * 2
+    runner = HttpRunner(DispatcherSection(runner_urls=urls, timeout_seconds=2), "secret")
+    server.answer = lambda _: (422, {"detail": "'key' must be dotted words"})
+    with pytest.raises(RunnerRejected):
+        runner.send("schedule", messages(1))
+    assert len(server.asked) == 1
+    runner.close()
+
+
 def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    section = DispatcherSection(runner_url="https://127.0.0.1", ca_file=tmp_path / "ca.pem")
+    section = DispatcherSection(runner_urls=["https://127.0.0.1"], ca_file=tmp_path / "ca.pem")
     with pytest.raises(ConfigError, match=r"ca\.pem"):
         HttpRunner(section, "secret")
     (tmp_path / "ca.pem").write_text("nothing", encoding="utf-8")

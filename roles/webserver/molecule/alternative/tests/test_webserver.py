@@ -19,7 +19,7 @@ def test_settings(host: Host) -> None:
         "session_hours": 1,
     }
     assert told["database"] == {"hosts": ["localhost"], "port": 5433, "name": "labfleet", "user": "labfleet_web"}
-    assert told["dispatcher"]["runner_url"] == "https://192.0.2.1:9443"
+    assert told["dispatcher"]["runner_urls"] == ["https://192.0.2.1:9443", "https://192.0.2.2:9443"]
     assert told["dispatcher"]["unclaimed_seconds"] == 20
     assert told["dispatcher"]["unclaimed_max_seconds"] == 40
     assert told["order"] == {
