@@ -24,7 +24,8 @@ OUTAGES: dict[str, Outage] = {
     "disk alarm": faults.disk_alarm,
     "memory alarm": faults.memory_alarm,
 }
-USUAL = (("cut", 10), ("slow", 10), ("black hole", 30), ("disk alarm", 10), ("memory alarm", 10))
+# An alarm must last longer than the publisher waits for a confirm (confirm_timeout_seconds, 10).
+USUAL = (("cut", 10), ("slow", 10), ("black hole", 30), ("disk alarm", 20), ("memory alarm", 20))
 ALL = tuple((kind, seconds) for kind in OUTAGES for seconds in (10, 30, 600))
 CASES = ALL if os.environ.get("LABFLEET_RESILIENCE") == "full" else USUAL
 """`LABFLEET_RESILIENCE=full` asks for every outage, also those of ten minutes."""
