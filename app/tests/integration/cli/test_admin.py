@@ -150,7 +150,7 @@ def test_the_self_check_tells_what_is_wrong_and_what_to_do(
         job_id = session.get_one(Task, lost).job_id
         event = {"event": "lease_lapsed", "to_state": "queued", "detail": {"worker": "w2"}}
         session.add(EventRow(job_id=job_id, task_id=lost, attempt=1, **event))
-    done = run("self-check", LABFLEET_DISPATCHER__RUNNER_URL="https://127.0.0.1:9")
+    done = run("self-check", LABFLEET_DISPATCHER__RUNNER_URLS='["https://127.0.0.1:9"]')
     assert done.returncode == 1, done.stderr
     told = done.stdout
     # Three minutes, and as long as the check took to come to it.
@@ -163,7 +163,7 @@ def test_the_self_check_tells_what_is_wrong_and_what_to_do(
     assert "error: queue tier: https://127.0.0.1:9/runner/v1/health does not answer the webserver" in told
     assert "warning: queue of tasks: Tasks wait that no worker can run: key r, 1 cores" in told
     assert len(told.splitlines()) == 7
-    as_json = run("self-check", "--json", LABFLEET_DISPATCHER__RUNNER_URL="https://127.0.0.1:9")
+    as_json = run("self-check", "--json", LABFLEET_DISPATCHER__RUNNER_URLS='["https://127.0.0.1:9"]')
     assert as_json.returncode == 1
     assert {one["where"] for one in json.loads(as_json.stdout)} > {"w2", "w3", "dispatcher"}
 
