@@ -23,5 +23,5 @@ def test_settings(host: Host) -> None:
     lines = [line.strip() for line in host.file("/etc/haproxy/haproxy.cfg").content_string.splitlines()]
     for line in ("maxconn 200", "timeout connect 2s", "timeout server 30s", "timeout client 30s"):
         assert line in lines
-    assert any("uri /well " in line for line in lines)
+    assert any("uri /well ver HTTP/1.1 hdr Host lab.test" in line for line in lines)
     assert any("inter 2s fall 1 rise 1" in line for line in lines)
