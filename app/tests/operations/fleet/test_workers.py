@@ -9,11 +9,12 @@ from acceptance.lab import Lab, Machine
 from resilience import faults, ledger
 from resilience.load import Load
 
+# The way out comes after -200, where the kernel looks up which connection a packet belongs to.
 RULES = f"""
 table inet {faults.TABLE} {{
   chain input {{ type filter hook input priority -300; policy drop;
     iif lo accept; ct state established,related accept; tcp dport 22 accept; }}
-  chain output {{ type filter hook output priority -300; policy drop;
+  chain output {{ type filter hook output priority -150; policy drop;
     oif lo accept; ct state established,related accept;
     ip daddr {{ %s }} tcp dport 443 accept; ip daddr {{ %s }} tcp dport 5671 accept;
     counter drop; }}
