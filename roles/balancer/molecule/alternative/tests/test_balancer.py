@@ -21,7 +21,7 @@ def test_a_server_with_a_wrong_certificate_gets_nothing(ask: Ask) -> None:
 
 def test_settings(host: Host) -> None:
     lines = [line.strip() for line in host.file("/etc/haproxy/haproxy.cfg").content_string.splitlines()]
-    for line in ("maxconn 200", "timeout connect 2s", "timeout server 30s", "timeout client 30s"):
+    for line in ("maxconn 200", "timeout check 4s", "timeout connect 2s", "timeout server 30s", "timeout client 30s"):
         assert line in lines
     assert any("uri /well ver HTTP/1.1 hdr Host lab.test" in line for line in lines)
     assert any("inter 2s fall 1 rise 1" in line for line in lines)
