@@ -137,7 +137,7 @@ class Shepherd:
             require_room(self._places.outputs, self._spec.limits)
         except Exceeded:
             return result
-        saved = salvage(self._spec.outputs, self._places.outputs)
+        saved = salvage(self._spec.outputs, self._places.outputs, self._spec.limits.output_bytes)
         if not saved or not self._upload(saved):
             return result
         return verdict.partial(result, ", ".join(f"'{artifact.output.name}'" for artifact in saved))

@@ -62,13 +62,16 @@ def collect(declared: Iterable[Output], directory: Path) -> list[Artifact]:
     return found
 
 
-def salvage(declared: Iterable[Output], directory: Path) -> list[Artifact]:
-    """The outputs that are there of a run that was ended; nobody complains about the others."""
+def salvage(declared: Iterable[Output], directory: Path, largest: int) -> list[Artifact]:
+    """The outputs that are there of a run that was ended; nobody complains about the others.
+
+    A file of `largest` bytes, as large as one may become, was cut off there and is left.
+    """
     found = []
     for output in declared:
         with suppress(FileNotFoundError, BadOutput):
             found.append(_artifact(output, directory))
-    return found
+    return [artifact for artifact in found if artifact.size < largest]
 
 
 def _artifact(output: Output, directory: Path) -> Artifact:

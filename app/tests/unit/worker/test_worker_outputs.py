@@ -75,7 +75,9 @@ def test_a_path_cannot_lead_out(tmp_path: Path) -> None:
 def test_what_can_be_saved_is_saved_without_complaint(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("abc")
     (tmp_path / "b.csv").symlink_to("a.csv")
+    (tmp_path / "c.csv").write_text("abcd")
+    declared = [output("missing.csv"), output("a.csv"), output("b.csv"), output("c.csv")]
 
-    found = salvage([output("missing.csv"), output("a.csv"), output("b.csv")], tmp_path)
+    found = salvage(declared, tmp_path, 4)
 
     assert [(item.output.path, item.size) for item in found] == [("a.csv", 3)]
