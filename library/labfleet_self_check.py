@@ -88,8 +88,9 @@ findings:
   description: What is wrong, each with C(level) (error or warning), C(what) and C(remedy).
   type: list
   returned: always
-release:
-  description: The release that the machine runs; empty where it has none.
+code:
+  description: The version of the application that the machine runs and a hash of its code, the same whatever tiers the
+    release was built for. Empty where it has none, or runs from a mounted tree.
   type: str
   returned: always
 time:
@@ -174,7 +175,7 @@ def main() -> None:
     )
     asked = Asked(**{**module.params, "tiers": tuple(module.params["tiers"])})
     findings = [asdict(finding) for check in CHECKS for finding in guarded(check, asked)]
-    module.exit_json(changed=False, findings=findings, release=release(), time=time.time())
+    module.exit_json(changed=False, findings=findings, code=code(), time=time.time())
 
 
 def guarded(check: Callable[[Asked], Findings], asked: Asked) -> Findings:
@@ -260,6 +261,17 @@ def releases(asked: Asked) -> Findings:
 def release() -> str:
     """The name of the active release."""
     return CURRENT.resolve().name if CURRENT.exists() else ""
+
+
+def code() -> str:
+    """The version of the application's code and a hash of it. Releases of one code differ by tier and by Python."""
+    for record in sorted(CURRENT.glob("lib/python3*/site-packages/labfleet-*.dist-info/RECORD")):
+        lines = [line for line in record.read_text(encoding="utf-8").splitlines() if line.startswith("labfleet/")]
+        ours = sorted(line for line in lines if ".pyc," not in line)
+        if ours:
+            version = record.parent.name.removeprefix("labfleet-").removesuffix(".dist-info")
+            return f"{version}-{hashlib.sha256(chr(10).join(ours).encode()).hexdigest()[:12]}"
+    return ""
 
 
 # --- what this machine's tiers offer ---

@@ -192,3 +192,22 @@ def test_it_looks_at_this_computer_without_complaint_about_itself(checks: Module
         one for check in (checks.disks, checks.memory) for one in checks.guarded(check, asked(checks))
     )
     assert not [what for _, what in found if "could not be carried out" in what]
+
+
+def test_releases_of_one_code_are_alike_whatever_they_were_built_for(
+    checks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str, python: str, *lines: str) -> str:
+        record = tmp_path / name / f"lib/{python}/site-packages/labfleet-0.1.0.dist-info/RECORD"
+        record.parent.mkdir(parents=True)
+        record.write_text("\n".join(lines), encoding="utf-8")
+        monkeypatch.setattr(checks, "CURRENT", tmp_path / name)
+        return str(checks.code())
+
+    ours = ("labfleet/a.py,sha256=1,10", "labfleet/b.py,sha256=2,10")
+    web = installed("web", "python3.11", *ours, "../../../bin/labfleet,sha256=3,9")
+    worker = installed("worker", "python3.13", *reversed(ours), "labfleet/__pycache__/a.pyc,,")
+    other = installed("other", "python3.13", ours[0], "labfleet/b.py,sha256=4,10")
+    assert web.startswith("0.1.0-")
+    assert web == worker != other
+    assert installed("mounted", "python3.13", "_labfleet.pth,sha256=5,9") == ""
