@@ -7,6 +7,7 @@ a scrape costs the same whatever the length of the queue.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import ssl
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distribution
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import cast
@@ -33,6 +35,13 @@ _log = get_logger(__name__)
 REQUEST_SECONDS = 10
 
 
+def code_hash() -> str:
+    """A hash of the application's installed files; empty where it runs from a mounted tree."""
+    recorded = (distribution("labfleet").read_text("RECORD") or "").splitlines()
+    ours = sorted(line for line in recorded if line.startswith("labfleet/") and ".pyc," not in line)
+    return hashlib.sha256("\n".join(ours).encode()).hexdigest()[:12] if ours else ""
+
+
 @dataclass(frozen=True)
 class Sources:
     """What an exporter tells: processes' directories, certificates, the last backup's word, the release."""
@@ -41,6 +50,7 @@ class Sources:
     certificates: Sequence[Path] = ()
     backup_status: Path | None = None
     release: str = ""
+    code: str = field(default_factory=code_hash)
 
 
 def alive(directory: Path) -> list[str]:
@@ -89,8 +99,12 @@ class Machine(Collector):
             yield from figures(directory)
         yield from self._certificates()
         yield from self._backup()
-        release = GaugeMetricFamily("labfleet_release_info", "The installed release.", labels=["release"])
-        release.add_metric([self.sources.release], 1)
+        release = GaugeMetricFamily(
+            "labfleet_release_info",
+            "The installed release, and its code, which is the same in releases for other tiers.",
+            labels=["release", "code"],
+        )
+        release.add_metric([self.sources.release, self.sources.code], 1)
         yield release
 
     def _certificates(self) -> Iterator[Metric]:

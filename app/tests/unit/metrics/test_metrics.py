@@ -63,7 +63,9 @@ class Process:
 
 @pytest.fixture
 def server(directory: Path) -> Iterator[Server]:
-    sources = Sources({"web": directory, "worker": directory.parent / "none"}, release="1.2.3-abc")
+    sources = Sources(
+        {"web": directory, "worker": directory.parent / "none"}, release="1.2.3-abc", code="c0de"
+    )
     made = Server(("127.0.0.1", 0), sources, [ip_network("127.0.0.1/32")])
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
@@ -156,7 +158,7 @@ def test_only_those_that_may_ask_are_answered(directory: Path) -> None:
 def test_a_silent_client_holds_nobody_up(directory: Path, server: Server) -> None:
     with socket.create_connection(server.server_address[:2]):  # type: ignore[arg-type]
         began = time.monotonic()
-        assert scrape(server)["labfleet_release_info release=1.2.3-abc"] == 1
+        assert scrape(server)["labfleet_release_info code=c0de,release=1.2.3-abc"] == 1
         assert time.monotonic() - began < 5
 
 
