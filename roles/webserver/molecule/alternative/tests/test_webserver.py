@@ -3,6 +3,7 @@
 import json
 import tomllib
 
+import pytest
 from testinfra.host import Host
 
 SITE = "https://labfleet.example.org:8444"
