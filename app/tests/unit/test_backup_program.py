@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from by_path import load
 
-PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "backup" / "files" / "backup.py"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FIRST, SECOND, THIRD = (f"0000000100000000000000{number}" for number in ("0A", "0B", "0C"))
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("backup_program", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look themselves up there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("roles/backup/files/backup.py")
 
 
 def at(hours: float) -> datetime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,19 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from by_path import load
 
-PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "app" / "files" / "install_release.py"
 SLEEP = "import time; print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install_release", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("roles/app/files/install_release.py")
 
 
 @pytest.fixture

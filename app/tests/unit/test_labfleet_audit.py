@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-SOURCE = Path(__file__).parents[3] / "library" / "labfleet_audit.py"
+from by_path import load
 
 
 @pytest.fixture(scope="module")
 def audit() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("labfleet_audit", SOURCE)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
+    return load("library/labfleet_audit.py")
 
 
 def made(folder: Path, name: str, mode: int, directory: bool = False) -> Path:

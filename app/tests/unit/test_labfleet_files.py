@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-SOURCE = Path(__file__).parents[3] / "library" / "labfleet_files.py"
+from by_path import load
 
 
 @pytest.fixture(scope="module")
 def loaded() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("labfleet_files", SOURCE)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load("library/labfleet_files.py")
 
 
 @pytest.fixture

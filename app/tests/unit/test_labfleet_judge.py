@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from by_path import load
 from jinja2 import Template
 
 ROOT = Path(__file__).parents[3]
@@ -46,19 +45,7 @@ GOOD = {
 
 @pytest.fixture(scope="module")
 def judge() -> ModuleType:
-    return loaded("plugins/action/labfleet_judge.py")
-
-
-def loaded(path: str) -> ModuleType:
-    """A file of the project's plugins as a module."""
-    specification = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    # Its dataclasses look their own module up.
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
+    return load("plugins/action/labfleet_judge.py")
 
 
 class Rows:
@@ -316,4 +303,4 @@ class TestClock:
         ("now", "ahead"), [(100.0, 0.0), (101.5, 0.0), (102.0, 0.0), (162.0, 60.0), (40.0, -60.0)]
     )
     def test_what_is_certain(self, now: float, ahead: float) -> None:
-        assert loaded("plugins/action/labfleet_look.py").ahead(now, 100.0, 102.0) == ahead
+        assert load("plugins/action/labfleet_look.py").ahead(now, 100.0, 102.0) == ahead

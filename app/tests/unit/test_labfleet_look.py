@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-SOURCE = Path(__file__).parents[3] / "library" / "labfleet_look.py"
+from by_path import load
 
 
 @pytest.fixture(scope="module")
 def look() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("labfleet_look", SOURCE)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load("library/labfleet_look.py")
 
 
 @pytest.fixture

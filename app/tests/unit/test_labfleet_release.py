@@ -1,24 +1,17 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-LIBRARY = Path(__file__).resolve().parents[3] / "library" / "labfleet_release.py"
+from by_path import load
 
 
 @pytest.fixture(scope="module")
 def library() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("labfleet_release", LIBRARY)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("library/labfleet_release.py")
 
 
 @pytest.fixture

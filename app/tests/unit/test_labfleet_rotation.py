@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from by_path import load
 
-LIBRARY = Path(__file__).resolve().parents[3] / "library" / "labfleet_rotation.py"
 NOW = 1_800_000_000.0
 DAY = 86400
 
 
 @pytest.fixture(scope="module")
 def library() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("labfleet_rotation", LIBRARY)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("library/labfleet_rotation.py")
 
 
 @pytest.fixture

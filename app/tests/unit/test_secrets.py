@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from by_path import load
 
 ROOT = Path(__file__).resolve().parents[3]
 GROUPS = ("rabbitmq", "database", "queue", "worker", "webserver")
@@ -50,12 +50,7 @@ class Lab:
         vault.parent.mkdir(parents=True)
         vault.write_text(json.dumps({"labfleet_given_secrets": given}))
         (folder / "group_vars").symlink_to(ROOT / "group_vars")
-        spec = importlib.util.spec_from_file_location("rotation", ROOT / "library" / "labfleet_rotation.py")
-        assert spec
-        assert spec.loader
-        library = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(library)
-        self.rotation: Any = library.Rotation(self.secrets)
+        self.rotation: Any = load("library/labfleet_rotation.py").Rotation(self.secrets)
 
     def values(self, *steps: str) -> list[Values]:
         """The variables of the roles, in these steps."""

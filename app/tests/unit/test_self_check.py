@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +11,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-SOURCE = Path(__file__).parents[3] / "library" / "labfleet_self_check.py"
+from by_path import load
 
 
 @pytest.fixture(scope="module")
-def checks() -> Iterator[ModuleType]:
-    specification = importlib.util.spec_from_file_location("labfleet_self_check", SOURCE)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # its dataclasses look themselves up
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules[specification.name]
+def checks() -> ModuleType:
+    return load("library/labfleet_self_check.py")
 
 
 def asked(checks: ModuleType, **changes: Any) -> Any:

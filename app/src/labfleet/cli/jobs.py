@@ -27,13 +27,13 @@ from labfleet.cli.output import (
     time_text,
     with_client,
 )
-from labfleet.cli.tree import counts_text, reasons_of, task_state, tree_of
+from labfleet.cli.tree import WRONG, counts_text, reasons_of, task_state, tree_of
 from labfleet.cli.verbs import find_task
 
 Json = Mapping[str, Any]
 
 # Of a large tree those tasks are looked for that run or went wrong; so many of each state.
-OF_INTEREST = ("failed", "partial", "inapplicable", "running")
+OF_INTEREST = (*WRONG, "running")
 OF_INTEREST_SHOWN = 10
 # So many events of one kind in a row are told in one line.
 ALIKE = 4

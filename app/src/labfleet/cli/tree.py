@@ -21,7 +21,9 @@ NAMES_SHOWN = 4
 _KINDS = {"sequential": "one after the other", "parallel": "side by side"}
 _USUAL = {("sequential", "stop"), ("parallel", "continue")}
 _RULES = {"stop": "a failure stops the others", "continue": "goes on after failures"}
-_INTERESTING = frozenset({"running", "failed", "partial", "inapplicable"})
+WRONG = ("failed", "partial", "inapplicable")
+"""States of a task that ended otherwise than it should have, worth telling one by one."""
+_INTERESTING = frozenset({"running", *WRONG})
 
 
 def counts_text(counts: Json) -> Text:
@@ -126,7 +128,7 @@ def _task_text(task: Json) -> Text:
         text.append(f" on {task['worker']} {task['progress']:.0%} {task['progress_text']}".rstrip())
     if task["optional"]:
         text.append(", optional", style="dim")
-    if task["state"] in {"failed", "partial", "inapplicable"} and task["message"]:
+    if task["state"] in WRONG and task["message"]:
         text.append(f": {task['message']}")
     return text
 

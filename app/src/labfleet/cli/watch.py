@@ -18,7 +18,7 @@ from rich.markup import escape
 from labfleet.cli.client import Client, ServerProblem, Unreachable, at
 from labfleet.cli.display import Display, display_on
 from labfleet.cli.output import STATE_STYLES, console, json_option, local_time, print_json, with_client
-from labfleet.cli.tree import counts_text
+from labfleet.cli.tree import WRONG, counts_text
 
 FINAL = frozenset({"success", "failed", "partial", "inapplicable", "cancelled"})
 POLL_SECONDS = 0.5
@@ -29,7 +29,6 @@ PATIENCE_SECONDS = 300.0
 EXIT_CODES = {"success": 0, "failed": 3, "partial": 4, "inapplicable": 5, "cancelled": 6}
 EXIT_FAILED_SYSTEM = 7
 
-_WRONG = ("failed", "partial", "inapplicable")
 # So many failures of a job of many tasks are told one by one.
 FAILURES_TOLD = 20
 # Reasons to wait that pass by themselves within seconds, or that the tree says already.
@@ -116,9 +115,9 @@ class Watcher:
 
     def _tell_failures(self, tasks: str, counts: Mapping[str, int]) -> None:
         """Say what has gone wrong since the last look; a task that fails once more is told once more."""
-        if not any(counts[name] for name in (*_WRONG, "forgiven")):
+        if not any(counts[name] for name in (*WRONG, "forgiven")):
             return
-        for state in _WRONG:
+        for state in WRONG:
             for task in self.client.items(tasks, state=state, limit=FAILURES_TOLD):
                 known = self._failures.get(task["id"]) == task["attempt"]
                 if known or len(self._failures) >= FAILURES_TOLD:
