@@ -35,6 +35,7 @@ WEB: Mapping[str, str] = {
     "artifacts": CHANGE,
     "deliveries": ADD,
     "workers": ALL,
+    "fleet_samples": READ,
     "alembic_version": READ,
     "schema_changes": READ,
 }
@@ -55,6 +56,7 @@ DISPATCHER: Mapping[str, str] = {
     "outbox": ALL,
     "artifacts": ADD,
     "deliveries": CHANGE,
+    "fleet_samples": "SELECT, INSERT, DELETE",
     "alembic_version": READ,
     "schema_changes": READ,
 }

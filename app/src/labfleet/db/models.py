@@ -434,6 +434,21 @@ class WorkerRow(Base):
     last_seen: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class FleetSample(Base):
+    """How busy the fleet was in one minute (`jobs.samples`)."""
+
+    __tablename__ = "fleet_samples"
+
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    workers: Mapped[int]
+    slots: Mapped[int]
+    busy: Mapped[int]
+    cores: Mapped[int]
+    load: Mapped[float]
+    queued: Mapped[int]
+    running: Mapped[int]
+
+
 class Reservation(Base):
     """Slots of the fleet that only tasks of one key may fill."""
 

@@ -25,6 +25,7 @@ from labfleet.dispatch.recent import Recent
 from labfleet.dispatch.reconcile import reconcile
 from labfleet.dispatch.release import release
 from labfleet.dispatch.runner_client import HttpRunner
+from labfleet.jobs import samples
 from labfleet.jobs.order import WAITS
 from labfleet.log import configure, get_logger
 from labfleet.metrics import counted
@@ -71,7 +72,7 @@ class Dispatcher(Loop):
         # What waits for that long, and then runs for that long, is not short.
         self._recent = Recent(2 * rules.ahead_seconds)
         self._sessions = sessions
-        self._reconciled = float("-inf")
+        self._reconciled = self._sampled = float("-inf")
         self._looked = time.monotonic()
 
     def round(self) -> None:
@@ -82,6 +83,10 @@ class Dispatcher(Loop):
             metrics.RESENT.inc(stranded)
             metrics.ROUND.set(time.time())
             self._reconciled = time.monotonic()
+        if time.monotonic() - self._sampled >= samples.EVERY_SECONDS:
+            with self._sessions.begin() as session:
+                samples.take(session, self._rules)
+            self._sampled = time.monotonic()
         self._looked = time.monotonic()
         while not self.stopping and self._release() + self._batch():
             systemd.notify("WATCHDOG=1")

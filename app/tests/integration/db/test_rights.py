@@ -59,6 +59,7 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
         ("labfleet_web", "DELETE FROM tasks"),
         ("labfleet_web", "DELETE FROM events"),
         ("labfleet_web", "UPDATE events SET event = 'x'"),
+        ("labfleet_web", "DELETE FROM fleet_samples"),
         ("labfleet_web", "CREATE TABLE mine (x int)"),
         ("labfleet_web", "UPDATE alembic_version SET version_num = '0'"),
     ],
@@ -74,6 +75,7 @@ def test_a_role_may_not_do_what_it_has_no_use_for(as_role: dict[str, Engine], ro
     [
         ("labfleet_dispatcher", "SELECT 1 FROM tasks FOR UPDATE"),
         ("labfleet_dispatcher", "DELETE FROM outbox"),
+        ("labfleet_dispatcher", "DELETE FROM fleet_samples"),
         (
             "labfleet_dispatcher",
             "SELECT jobs.owner_id FROM deliveries JOIN jobs ON jobs.id = job_id FOR UPDATE OF deliveries",

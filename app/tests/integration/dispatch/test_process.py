@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import URL, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.db.models import EventRow, OutboxRow
+from labfleet.db.models import EventRow, FleetSample, OutboxRow
 from labfleet.jobs import attempts, finishing
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.states import Failure, Outcome
@@ -167,6 +167,7 @@ def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
         assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
         dispatched = select(func.count()).where(EventRow.event == "dispatched")
         assert session.scalar(dispatched) == 2
+        assert session.scalar(select(func.count()).select_from(FleetSample))
     assert {line["event"] for line in log} == {"dispatcher starts", "batch sent", "dispatcher ends"}
     assert "secret" not in json.dumps(log)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from labfleet.db.models import User
+from labfleet.db.models import FleetSample, User
 from labfleet.users import service as users
 from labfleet.web.services import Services
 
@@ -54,7 +55,9 @@ def submit(browser: FlaskClient, **form: Any) -> str:
     return str(answer.headers["Location"])
 
 
-@pytest.mark.parametrize("path", ["/jobs", "/datasets", "/workers", "/protocols", "/jobs/new?protocol=greet"])
+@pytest.mark.parametrize(
+    "path", ["/", "/jobs", "/datasets", "/workers", "/protocols", "/jobs/new?protocol=greet"]
+)
 def test_strangers_are_sent_to_sign_in_and_back(browser: FlaskClient, ada: User, path: str) -> None:
     answer = browser.get(path, **BASE)
     assert answer.status_code == 303
@@ -116,10 +119,34 @@ def test_signing_out_and_a_new_password_end_the_session(
 
 
 def test_an_empty_lab_says_how_to_begin(signed_in: FlaskClient) -> None:
+    assert "Begin here" in get(signed_in, "/")
     assert "No jobs yet" in get(signed_in, "/jobs")
     assert "No datasets yet" in get(signed_in, "/datasets")
     assert "No worker has reported yet" in get(signed_in, "/workers")
     assert "Greets everybody." in get(signed_in, "/protocols")
+
+
+def test_home_shows_what_is_mine_and_how_busy_the_fleet_is(
+    signed_in: FlaskClient, caller: Any, make_user: Any, make_worker: Any, parts: Services
+) -> None:
+    caller(make_user("eve")).submit(label="of another")
+    submit(signed_in, label="of mine")
+    ended = submit(signed_in, label="ended one")
+    post(signed_in, ended, f"{ended}/cancel")
+    make_worker("w1", slots=4)
+    with parts.sessions.begin() as db:
+        for hours in (1, 2):
+            db.add(
+                FleetSample(
+                    at=datetime.now(UTC) - timedelta(hours=hours),
+                    **{"workers": 1, "slots": 4, "busy": 3, "cores": 2, "load": 1, "queued": 7, "running": 3},
+                )
+            )
+    page = get(signed_in, "/")
+    running, _, after = page.partition("Ended lately")
+    assert "of mine" in running and "ended one" not in running and "ended one" in after
+    assert "of another" not in page and "Begin here" not in page
+    assert "<b>0 <small>of 4</small></b>" in page and "Waiting tasks over the last day: at most 7" in page
 
 
 def test_the_form_is_the_protocols_interface(signed_in: FlaskClient) -> None:

@@ -14,6 +14,13 @@ from werkzeug.wrappers import Response as BaseResponse
 from labfleet.web.auth import check_csrf, csrf_token, session_user
 
 pages = APIBlueprint("pages", __name__, enable_openapi=False)
+MAIN_WAYS = (
+    ("Home", "/"),
+    ("Jobs", "/jobs"),
+    ("Protocols", "/protocols"),
+    ("Datasets", "/datasets"),
+    ("Workers", "/workers"),
+)
 PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"})
 
 
@@ -21,7 +28,7 @@ def register(app: APIFlask, release: str) -> None:
     """Add the pages and their helpers to the application."""
     app.register_blueprint(pages)
     app.jinja_env.filters.update(bytes=size_text, numeric=is_number)
-    app.jinja_env.globals.update(release=release, csrf=csrf_field, url=with_query)
+    app.jinja_env.globals.update(MAIN_WAYS=MAIN_WAYS, release=release, csrf=csrf_field, url=with_query)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(lambda: {"viewer": g.get("user")})

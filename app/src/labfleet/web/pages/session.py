@@ -11,12 +11,6 @@ from labfleet.web.pages.frame import pages
 from labfleet.web.ratelimit import TooManyRequests
 
 
-@pages.route("/")
-def home() -> BaseResponse:
-    """The jobs are where everybody begins."""
-    return redirect("/jobs", 303)
-
-
 @pages.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> BaseResponse:
     """The sign-in page."""

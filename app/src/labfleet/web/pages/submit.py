@@ -32,7 +32,7 @@ def choose_protocol() -> str:
     """All protocols."""
     with services().sessions() as db:
         items = [views.protocol(row) for row in protocols.list_protocols(db)]
-    return render_template("protocols.html", section="New job", protocols=items)
+    return render_template("protocols.html", section="Protocols", protocols=items)
 
 
 @pages.get("/jobs/new")
@@ -150,7 +150,7 @@ def _form(
     return make_response(
         render_template(
             "new_job.html",
-            section="New job",
+            section="Protocols",
             interface=interface,
             fields=fields,
             slots=slots,

@@ -3,14 +3,24 @@
 "use strict";
 
 (() => {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+  const thisYear = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
+  const earlier = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+
+  // As much of a time as one needs; the whole of it is in the title.
+  function told(at) {
+    const now = new Date();
+    if (at.toDateString() === now.toDateString()) return `today, ${clock.format(at)}`;
+    return (at.getFullYear() === now.getFullYear() ? thisYear : earlier).format(at);
+  }
 
   function localTimes() {
     for (const element of document.querySelectorAll("time[datetime]:not([data-local])")) {
       const at = new Date(element.dateTime);
       element.dataset.local = "yes";
-      element.title = element.textContent;
-      element.textContent = format.format(at);
+      element.title = full.format(at);
+      element.textContent = told(at);
     }
   }
 
@@ -68,6 +78,16 @@
     }
   }
 
+  // A menu closes when one goes elsewhere.
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.who[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.who[open]")) menu.open = false;
+  });
   document.addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
     if (question && !window.confirm(question)) event.preventDefault();
