@@ -26,7 +26,8 @@ def lost(machine: Machine) -> Iterator[None]:
 @contextmanager
 def switched_off(machine: Machine) -> Iterator[None]:
     """The machine has been shut down in order; in the end it is switched on again."""
-    machine.run("systemd-run --quiet --on-active=1s systemctl poweroff")
+    # Without a bound, systemd lets a timer be late by a minute: what was running would have ended by then.
+    machine.run("systemd-run --quiet --on-active=1s --timer-property=AccuracySec=100ms systemctl poweroff")
     _podman("wait", machine)
     try:
         yield
