@@ -1,10 +1,7 @@
-"""`labfleet protocols datasets workers`: what there is."""
+"""`labfleet datasets workers`: what there is."""
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -21,109 +18,6 @@ from labfleet.cli.output import (
     with_client,
 )
 from labfleet.cli.transfer import upload_with_bar
-from labfleet.protocols.tree import entries_of
-
-
-@click.group(invoke_without_command=True)
-@click.pass_context
-def protocols(context: click.Context) -> None:
-    """The protocols of the server; lists them."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_protocols, as_json=False)
-
-
-@protocols.command("list")
-@json_option
-@with_client
-def list_protocols(client: Client, as_json: bool) -> None:
-    """List the protocols."""
-    answer = client.items("protocols")
-    if as_json:
-        print_json(answer)
-        return
-    rows = [(item["name"], _newest(item), item["title"]) for item in answer]
-    table(
-        ("protocol", "newest", "title"),
-        rows,
-        "No protocols. An admin adds them: labfleet protocol import DIR",
-    )
-
-
-def _newest(item: dict[str, Any]) -> str:
-    versions = item.get("versions") or []
-    first = versions[0] if versions else item.get("version") or ""
-    return str(first["version"] if isinstance(first, dict) else first)
-
-
-@protocols.command("show")
-@click.argument("name")
-@click.option("--version", help="A version; the newest without it.")
-@json_option
-@with_client
-def show_protocol(client: Client, name: str, version: str | None, as_json: bool) -> None:
-    """Show the parameters, inputs and outputs of protocol NAME."""
-    interface = client.get(at("protocols", name, "interface"), version=version)
-    if as_json:
-        print_json(interface)
-        return
-    click.echo(
-        f"{interface['name']} {interface['version']}: {interface['title']}\n\n{interface['description']}\n"
-    )
-    _show_parameters(interface["parameters"])
-    slots = [
-        (slot, "optional" if item["optional"] else "required", ", ".join(item["formats"]), item["title"])
-        for slot, item in interface["inputs"].items()
-    ]
-    table(("input", "", "formats", "title"), slots, "no inputs")
-    click.echo()
-    outputs = [(key, item["kind"], item["path"], item["title"]) for key, item in interface["outputs"].items()]
-    table(("output", "kind", "file", "title"), outputs, "no outputs")
-
-
-def _show_parameters(schema: dict[str, Any]) -> None:
-    required = set(schema.get("required", []))
-    rows = []
-    for name, item in schema.get("properties", {}).items():
-        kind = "|".join(map(str, item["enum"])) if "enum" in item else item.get("type", "")
-        default = json.dumps(item["default"]) if "default" in item else "required" if name in required else ""
-        rows.append((name, kind, default, item.get("description") or item.get("title") or ""))
-    table(("parameter", "type", "default", ""), rows, "no parameters")
-    click.echo()
-
-
-@protocols.command("check")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@json_option
-@with_client
-def check_protocol(client: Client, directory: Path, as_json: bool) -> None:
-    """Have the server check the protocol in DIRECTORY. Exit code 1 if it has faults."""
-    report = client.check(_packed(directory))
-    if as_json:
-        print_json(report)
-    elif report["ok"]:
-        found = report["interface"]
-        click.echo(f"{found['name']} {found['version']}: {report['files']} files, no fault found")
-    for problem in [] if as_json else report["problems"]:
-        where = problem["file"] if problem["line"] is None else f"{problem['file']}:{problem['line']}"
-        click.echo(f"{where}: {problem['message']}\n    {problem['hint']}", err=True)
-    if not report["ok"]:
-        raise click.exceptions.Exit(1)
-
-
-def _packed(directory: Path) -> bytes:
-    """The directory as a tar: the files that a protocol would keep, with no trace of who packed it."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for entry in entries_of(directory):
-            info = tarfile.TarInfo(str(entry.path))
-            info.mode = 0o755 if entry.executable else 0o644
-            content = entry.content()
-            if entry.mode == "120000":
-                info.type, info.linkname = tarfile.SYMTYPE, content.decode()
-            else:
-                info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @click.group(invoke_without_command=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import click
 
 from labfleet.cli import jobs, queue, verbs
-from labfleet.cli.catalogue import datasets, protocols, workers
+from labfleet.cli.catalogue import datasets, workers
+from labfleet.cli.protocols import protocols
 from labfleet.cli.session import login
 from labfleet.cli.submit import resubmit, submit, validate
 from labfleet.cli.watch import watch

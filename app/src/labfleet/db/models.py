@@ -57,7 +57,7 @@ class Base(DeclarativeBase):
 
 
 class Group(Base):
-    """Users that share a quota; None is no limit. `max_stored_bytes` counts datasets and artifacts."""
+    """Users that share a quota; None is no limit. What is stored: datasets, artifacts and protocols."""
 
     __tablename__ = "groups"
     __table_args__ = (CheckConstraint("max_running > 0 AND max_cores > 0", name="quota"),)
@@ -110,12 +110,19 @@ class Token(Base):
 
 
 class Protocol(Base):
-    """A protocol; its code lies in the git repository of its name."""
+    """A protocol; its code lies in the git repository of its name.
+
+    One without an owner is the lab's own. `public` is for everybody; else the owner and whom it is shared
+    with see it. `stored_bytes` is what its repository takes.
+    """
 
     __tablename__ = "protocols"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     name: Mapped[str] = mapped_column(unique=True)
+    owner_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"), index=True)
+    public: Mapped[bool] = mapped_column(server_default=text("true"))
+    stored_bytes: Mapped[int] = mapped_column(server_default=text("0"))
     title: Mapped[str] = mapped_column(server_default="")
     description: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -123,6 +130,27 @@ class Protocol(Base):
     versions: Mapped[list[ProtocolVersion]] = relationship(
         back_populates="protocol", order_by="ProtocolVersion.created_at.desc()"
     )
+    owner: Mapped[User | None] = relationship()
+    shares: Mapped[list[ProtocolShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class ProtocolShare(Base):
+    """A user, or a group, that may see and use a protocol of somebody else."""
+
+    __tablename__ = "protocol_shares"
+    __table_args__ = (
+        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
+        UniqueConstraint("protocol_id", "user_id"),
+        UniqueConstraint("protocol_id", "group_name"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    protocol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("protocols.id", ondelete="CASCADE"))
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    user: Mapped[User | None] = relationship()
 
 
 class ProtocolVersion(Base):

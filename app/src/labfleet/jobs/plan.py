@@ -75,7 +75,7 @@ def make_plan(session: Session, owner: User, spec: JobSpec, limits: JobsSection)
     datasets = _datasets(session, owner, leaves)
     for leaf in leaves:
         try:
-            _check_leaf(session, leaf, {each.spec.task: each for each in leaves}, datasets)
+            _check_leaf(session, owner, leaf, {each.spec.task: each for each in leaves}, datasets)
         except LabfleetError as error:
             if spec.tree is None:
                 raise
@@ -136,10 +136,10 @@ def _given_inputs(node: TaskNode) -> Iterator[uuid.UUID | Source]:
 
 
 def _check_leaf(
-    session: Session, leaf: Leaf, by_name: Mapping[str, Leaf], datasets: Mapping[str, str]
+    session: Session, owner: User, leaf: Leaf, by_name: Mapping[str, Leaf], datasets: Mapping[str, str]
 ) -> None:
     spec = leaf.spec
-    leaf.version = find_version(session, spec.protocol, spec.version)
+    leaf.version = find_version(session, owner, spec.protocol, spec.version)
     manifest = leaf.version.manifest
     own = spec.needs.model_dump(exclude_none=True) if spec.needs else None
     try:

@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, cast, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Artifact, Dataset, Group, Job, Task, User
+from labfleet.db.models import Artifact, Dataset, Group, Job, Protocol, Task, User
 from labfleet.errors import Invalid, NotFound, QuotaExceeded
 from labfleet.jobs import outbox
 from labfleet.jobs.order import TAKEN
@@ -90,7 +90,8 @@ def check_storage(session: Session, user: User, more_bytes: int) -> None:
     for who, stored, limit in _storage(session, user):
         if stored + more_bytes > limit:
             raise QuotaExceeded(
-                f"{who} {stored} of {limit} bytes in datasets and results; {more_bytes} more don't fit.",
+                f"{who} {stored} of {limit} bytes in datasets, results and protocols; "
+                f"{more_bytes} more don't fit.",
                 quota="stored_bytes",
                 stored=stored,
                 limit=limit,
@@ -127,7 +128,7 @@ def _storage(session: Session, user: User) -> Iterator[tuple[str, int, int]]:
 
 
 def stored_bytes(session: Session, *owners: uuid.UUID) -> int:
-    """What these users' datasets and artifacts add up to; a content that two of them have counts twice."""
+    """What these users' datasets, artifacts and protocols add up to; a content that two have counts twice."""
     datasets = select(func.sum(Dataset.size)).where(Dataset.owner_id.in_(owners))
     artifacts = (
         select(func.sum(Artifact.size))
@@ -135,7 +136,8 @@ def stored_bytes(session: Session, *owners: uuid.UUID) -> int:
         .join(Job, Job.id == Task.job_id)
         .where(Job.owner_id.in_(owners))
     )
-    return int(session.scalar(datasets) or 0) + int(session.scalar(artifacts) or 0)
+    protocols = select(func.sum(Protocol.stored_bytes)).where(Protocol.owner_id.in_(owners))
+    return sum(int(session.scalar(part) or 0) for part in (datasets, artifacts, protocols))
 
 
 def set_user(session: Session, name: str, changes: Mapping[str, Any]) -> User:

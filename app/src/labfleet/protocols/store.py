@@ -71,6 +71,11 @@ class Version:
     commit: str
     created: bool
 
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.manifest.version
+
 
 class ProtocolStore:
     """The bare repositories below `directory`; safe for several processes at once."""
@@ -87,7 +92,10 @@ class ProtocolStore:
 
         `InvalidProtocol` if it has faults, `VersionChanged` if the version is there with other content.
         """
-        manifest = check_tree(directory, limits).require()
+        return self.keep(check_tree(directory, limits).require(), directory, limits)
+
+    def keep(self, manifest: Manifest, directory: Path, limits: Limits = DEFAULT_LIMITS) -> Version:
+        """Keep `directory`, which has been checked, as the version that its manifest names."""
         entries = entries_of(directory, limits)
         with _told():
             git = self._repository(manifest.name, create=True)
@@ -96,6 +104,22 @@ class ProtocolStore:
             if known is None:
                 return self._commit(git, manifest, tree)
         return self._same(git, manifest, tree, known)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a repository of this name."""
+        return bool(re.fullmatch(NAME, name)) and (self.directory / f"{name}.git").is_dir()
+
+    def size(self, name: str) -> int:
+        """How many bytes the repository takes."""
+        places = os.walk(self.directory / f"{name}.git")
+        return sum((Path(at) / file).lstat().st_size for at, _, files in places for file in files)
+
+    def remove(self, name: str) -> None:
+        """Remove the repository, if there is one. In one step: nobody finds half of it."""
+        if not self.has(name):
+            return
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix=".old-") as away:
+            (self.directory / f"{name}.git").rename(Path(away) / f"{name}.git")
 
     def versions(self, name: str) -> dict[str, str]:
         """Version → commit of a protocol, newest first."""

@@ -42,6 +42,8 @@ ERRORS = {
     "503": "Not available now",
 }
 _NESTED = re.compile(r"(#/components/schemas/)(?:\w+\.)+(?=\w)")
+# Whoever sees a protocol may not always change it.
+OWNERS = ("/share", "/unshare", "/publish", "/withdraw", "/transfer")
 CONFLICTING = ("/cancel", "/retry", "/force-retry", "/reset", "/hold", "/resume", "/jobs/{job}")
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 
@@ -83,6 +85,8 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
         expected |= {"401"}
     if "{" in path:
         expected |= {"404"}
+    if path.endswith(OWNERS) or operation["operationId"] == "delete_protocol":
+        expected |= {"403", "409"}
     if path.endswith("/login"):
         expected |= {"401", "429"}
     if operation.get("requestBody"):

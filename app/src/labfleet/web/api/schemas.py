@@ -397,13 +397,58 @@ class Version(Out):
     created_at: datetime
 
 
+class People(BaseModel):
+    """Users and groups, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    users: Annotated[list[Name], Field(max_length=1000)] = []
+    groups: Annotated[list[Name], Field(max_length=1000)] = []
+
+
 class Protocol(Out):
-    """A protocol and its versions, newest first."""
+    """A protocol and its versions, newest first.
+
+    `owner` is null for the lab's own, which admins keep; `shared_with` is told to who may change it.
+    """
 
     name: str
     title: str
     description: str
+    owner: str | None
+    visibility: Literal["private", "shared", "public"]
+    may_change: bool
+    shared_with: People | None
+    stored_bytes: int
     versions: list[Version]
+
+
+class ProtocolQuery(In):
+    """Which protocols: each word of `text` is in a name, title or description."""
+
+    text: Annotated[str, Field(max_length=200)] = ""
+
+
+class NewOwner(In):
+    """Who gets a protocol."""
+
+    user: Name
+
+
+class KeptVersion(Out):
+    """A version that was sent; `created` is false when it was there with the same content."""
+
+    protocol: str
+    version: str
+    commit: str
+    created: bool
+
+
+class Versions(Out):
+    """The versions of a protocol, newest first."""
+
+    items: list[Version]
+    next: None = None
 
 
 class Protocols(Out):

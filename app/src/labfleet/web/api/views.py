@@ -13,6 +13,7 @@ from labfleet.jobs.explain import Reason
 from labfleet.jobs.placement import Worker
 from labfleet.jobs.service import Provenance, Result
 from labfleet.jobs.states import Failure, State
+from labfleet.protocols import access
 from labfleet.web.api import schemas
 
 Reasons = Mapping[uuid.UUID, Reason]
@@ -128,6 +129,24 @@ def artifacts(rows: Iterable[models.Artifact]) -> schemas.Artifacts:
     return schemas.Artifacts(items=[artifact(row) for row in rows])
 
 
-def protocol(row: models.Protocol) -> schemas.Protocol:
-    """A protocol with its versions."""
-    return schemas.Protocol.model_validate(row)
+def protocol(row: models.Protocol, viewer: models.User) -> schemas.Protocol:
+    """A protocol with its versions; only who may change it is told with whom it is shared."""
+    mine = access.may_change(viewer, row)
+    return schemas.Protocol(
+        name=row.name,
+        title=row.title,
+        description=row.description,
+        owner=row.owner.name if row.owner else None,
+        visibility=access.visibility(row),
+        may_change=mine,
+        shared_with=_shared_with(row) if mine else None,
+        stored_bytes=row.stored_bytes,
+        versions=[schemas.Version.model_validate(version) for version in row.versions],
+    )
+
+
+def _shared_with(row: models.Protocol) -> schemas.People:
+    return schemas.People(
+        users=sorted(each.user.name for each in row.shares if each.user),
+        groups=sorted(each.group_name for each in row.shares if each.group_name),
+    )

@@ -31,7 +31,7 @@ CHOICES = 200
 def choose_protocol() -> str:
     """All protocols."""
     with services().sessions() as db:
-        items = [views.protocol(row) for row in protocols.list_protocols(db)]
+        items = [views.protocol(row, g.user) for row in protocols.list_protocols(db, g.user)]
     return render_template("protocols.html", section="Protocols", protocols=items)
 
 
@@ -129,7 +129,7 @@ def _dataset_id(text: str) -> uuid.UUID:
 
 def _interface(db: Session) -> Interface:
     name, version = request.args.get("protocol", ""), request.args.get("version")
-    found = protocols.find_version(db, name, version)
+    found = protocols.find_version(db, g.user, name, version)
     # From git, where the parameters stand in the order that their author gave them; jsonb keeps none.
     manifest = services().protocols.manifest(name, found.commit)
     return Interface.model_validate({**interface_of(manifest), "commit": found.commit})

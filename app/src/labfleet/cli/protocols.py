@@ -1,0 +1,243 @@
+"""`labfleet protocols`: which there are, what they want, and the verbs for your own."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labfleet.cli.client import Client, at
+from labfleet.cli.output import json_option, local_time, print_json, table, with_client
+from labfleet.cli.transfer import bar
+from labfleet.protocols.tree import entries_of
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def protocols(context: click.Context) -> None:
+    """The protocols of the server; lists them."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_protocols, text=None, as_json=False)
+
+
+@protocols.command("list")
+@click.option("--text", metavar="WORDS", help="With these words in name, title or description.")
+@json_option
+@with_client
+def list_protocols(client: Client, text: str | None, as_json: bool) -> None:
+    """List the protocols that you may use."""
+    answer = client.items("protocols", text=text)
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (item["name"], _newest(item), item["owner"] or "the lab", item["visibility"], item["title"])
+        for item in answer
+    ]
+    nothing = (
+        "No protocol has these words." if text else "No protocols. Bring one: labfleet protocols push DIR"
+    )
+    table(("protocol", "newest", "owner", "for", "title"), rows, nothing)
+
+
+def _newest(item: dict[str, Any]) -> str:
+    versions = item.get("versions") or []
+    first = versions[0] if versions else item.get("version") or ""
+    return str(first["version"] if isinstance(first, dict) else first)
+
+
+@protocols.command("show")
+@click.argument("name")
+@click.option("--version", help="A version; the newest without it.")
+@json_option
+@with_client
+def show_protocol(client: Client, name: str, version: str | None, as_json: bool) -> None:
+    """Show the parameters, inputs and outputs of protocol NAME."""
+    interface = client.get(at("protocols", name, "interface"), version=version)
+    if as_json:
+        print_json(interface)
+        return
+    click.echo(
+        f"{interface['name']} {interface['version']}: {interface['title']}\n\n{interface['description']}\n"
+    )
+    _show_parameters(interface["parameters"])
+    slots = [
+        (slot, "optional" if item["optional"] else "required", ", ".join(item["formats"]), item["title"])
+        for slot, item in interface["inputs"].items()
+    ]
+    table(("input", "", "formats", "title"), slots, "no inputs")
+    click.echo()
+    outputs = [(key, item["kind"], item["path"], item["title"]) for key, item in interface["outputs"].items()]
+    table(("output", "kind", "file", "title"), outputs, "no outputs")
+
+
+def _show_parameters(schema: dict[str, Any]) -> None:
+    required = set(schema.get("required", []))
+    rows = []
+    for name, item in schema.get("properties", {}).items():
+        kind = "|".join(map(str, item["enum"])) if "enum" in item else item.get("type", "")
+        default = json.dumps(item["default"]) if "default" in item else "required" if name in required else ""
+        rows.append((name, kind, default, item.get("description") or item.get("title") or ""))
+    table(("parameter", "type", "default", ""), rows, "no parameters")
+    click.echo()
+
+
+@protocols.command("check")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+@with_client
+def check_protocol(client: Client, directory: Path, as_json: bool) -> None:
+    """Have the server check the protocol in DIRECTORY. Exit code 1 if it has faults."""
+    report = client.check(_packed(directory))
+    if as_json:
+        print_json(report)
+    elif report["ok"]:
+        found = report["interface"]
+        click.echo(f"{found['name']} {found['version']}: {report['files']} files, no fault found")
+    for problem in [] if as_json else report["problems"]:
+        where = problem["file"] if problem["line"] is None else f"{problem['file']}:{problem['line']}"
+        click.echo(f"{where}: {problem['message']}\n    {problem['hint']}", err=True)
+    if not report["ok"]:
+        raise click.exceptions.Exit(1)
+
+
+@protocols.command("push")
+@click.argument("source", metavar="DIRECTORY|ARCHIVE", type=click.Path(exists=True, path_type=Path))
+@json_option
+@with_client
+def push_protocol(client: Client, source: Path, as_json: bool) -> None:
+    """Keep the protocol in DIRECTORY (or a tar or tar.gz) on the server.
+
+    It becomes a protocol of yours that only you see, or a new version of one of yours: its protocol.yml says
+    name and version. The server checks it first, and keeps nothing of it where it finds a fault.
+    """
+    content = _packed(source) if source.is_dir() else source.read_bytes()
+    with bar(f"push {source.name or source}", len(content)) as tell:
+        kept = client.send_protocol(content, tell)
+    if as_json:
+        print_json(kept)
+        return
+    word = "kept" if kept["created"] else "unchanged"
+    click.echo(f"{word} {kept['protocol']} {kept['version']} {kept['commit']}")
+
+
+@protocols.command("versions")
+@click.argument("name")
+@json_option
+@with_client
+def list_versions(client: Client, name: str, as_json: bool) -> None:
+    """List the versions of protocol NAME, the newest first."""
+    answer = client.items(at("protocols", name, "versions"))
+    if as_json:
+        print_json(answer)
+        return
+    rows = [(item["version"], item["commit"], local_time(item["created_at"])) for item in answer]
+    table(("version", "commit", "kept"), rows, "no versions")
+
+
+_USERS = click.option("--user", "users", metavar="NAME", multiple=True, help="A user; repeatable.")
+_GROUPS = click.option("--group", "groups", metavar="NAME", multiple=True, help="A group; repeatable.")
+
+
+@protocols.command("share")
+@click.argument("name")
+@_USERS
+@_GROUPS
+@json_option
+@with_client
+def share_protocol(
+    client: Client, name: str, users: tuple[str, ...], groups: tuple[str, ...], as_json: bool
+) -> None:
+    """Let users and groups see and use your protocol NAME."""
+    _shares(client, name, "share", {"users": users, "groups": groups}, as_json)
+
+
+@protocols.command("unshare")
+@click.argument("name")
+@_USERS
+@_GROUPS
+@json_option
+@with_client
+def unshare_protocol(
+    client: Client, name: str, users: tuple[str, ...], groups: tuple[str, ...], as_json: bool
+) -> None:
+    """Take your protocol NAME back from users and groups.
+
+    Jobs that they have submitted go on, and stay theirs to read.
+    """
+    _shares(client, name, "unshare", {"users": users, "groups": groups}, as_json)
+
+
+def _shares(client: Client, name: str, verb: str, whom: dict[str, tuple[str, ...]], as_json: bool) -> None:
+    if not any(whom.values()):
+        raise click.UsageError("Say with whom: --user NAME or --group NAME.")
+    _tell(client.post(at("protocols", name, verb), whom), as_json)
+
+
+@protocols.command("publish")
+@click.argument("name")
+@json_option
+@with_client
+def publish_protocol(client: Client, name: str, as_json: bool) -> None:
+    """Let everybody see and use your protocol NAME."""
+    _tell(client.post(at("protocols", name, "publish")), as_json)
+
+
+@protocols.command("withdraw")
+@click.argument("name")
+@json_option
+@with_client
+def withdraw_protocol(client: Client, name: str, as_json: bool) -> None:
+    """Take your protocol NAME back from everybody but those it is shared with."""
+    _tell(client.post(at("protocols", name, "withdraw")), as_json)
+
+
+@protocols.command("transfer")
+@click.argument("name")
+@click.argument("user")
+@json_option
+@with_client
+def transfer_protocol(client: Client, name: str, user: str, as_json: bool) -> None:
+    """Give your protocol NAME to USER, who decides about it from then on."""
+    _tell(client.post(at("protocols", name, "transfer"), {"user": user}), as_json)
+
+
+@protocols.command("delete")
+@click.argument("name")
+@with_client
+def delete_protocol(client: Client, name: str) -> None:
+    """Delete your protocol NAME with all versions; refused while results point to one of them."""
+    client.delete(at("protocols", name))
+    click.echo(f"Protocol {name}: deleted.")
+
+
+def _tell(protocol: dict[str, Any], as_json: bool) -> None:
+    """Whose the protocol is, and for whom."""
+    if as_json:
+        print_json(protocol)
+        return
+    whom = protocol["shared_with"] or {"users": [], "groups": []}
+    names = [*whom["users"], *(f"group {group}" for group in whom["groups"])]
+    shared = f", shared with {', '.join(names)}" if names else ""
+    owner = protocol["owner"] or "the lab"
+    click.echo(f"Protocol {protocol['name']} of {owner}: {protocol['visibility']}{shared}.")
+
+
+def _packed(directory: Path) -> bytes:
+    """The directory as a tar: the files that a protocol would keep, with no trace of who packed it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for entry in entries_of(directory):
+            info = tarfile.TarInfo(str(entry.path))
+            info.mode = 0o755 if entry.executable else 0o644
+            content = entry.content()
+            if entry.mode == "120000":
+                info.type, info.linkname = tarfile.SYMTYPE, content.decode()
+            else:
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
