@@ -37,10 +37,10 @@ def pytest(name: str, *arguments: str, **environment: str) -> Step:
 def lint() -> Iterator[Job]:
     """Style and types, of Python, Ansible, YAML and sh."""
     steps = [
-        tool("ruff", "check", "src", "tests", "protocols", folder=APP),
+        tool("ruff", "check", "src", "tests", "protocols", "protocols-common", folder=APP),
         # Ansible's modules and testinfra's tests: what would break them only when they run.
         tool("ruff", "check", "--select", "F", "library", "plugins", "roles"),
-        tool("ruff", "format", "--check", "src", "tests", "protocols", folder=APP),
+        tool("ruff", "format", "--check", "src", "tests", "protocols", "protocols-common", folder=APP),
         tool("mypy", folder=APP),
         Step(["shellcheck", "lab", ".ci/run", "app/tests/vagrant/bin/docker"], folder=ROOT),
         tool("yamllint", "--strict", "."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from labfleet.protocols.manifest import read_manifest
+from labfleet.protocols.schema import faults_of_value, with_defaults
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols"
 
@@ -37,7 +41,9 @@ def run_protocol(tmp_path: Path) -> Callable[..., Run]:
 
     def run(name: str, command: list[str], parameters: dict[str, Any], **inputs: bytes) -> Run:
         for directory in ("inputs", "outputs", "tmp"):
-            (tmp_path / directory).mkdir(exist_ok=True)
+            shutil.rmtree(tmp_path / directory, ignore_errors=True)
+            (tmp_path / directory).mkdir()
+        (tmp_path / "progress").unlink(missing_ok=True)
         (tmp_path / "parameters.json").write_text(json.dumps(parameters))
         for slot, content in inputs.items():
             (tmp_path / "inputs" / slot).write_bytes(content)
@@ -64,6 +70,19 @@ def run_protocol(tmp_path: Path) -> Callable[..., Run]:
         return Run(
             done.returncode, done.stdout, done.stderr, tmp_path / "outputs", told(tmp_path / "progress")
         )
+
+    return run
+
+
+@pytest.fixture
+def run_shipped(run_protocol: Callable[..., Run]) -> Callable[..., Run]:
+    """`run_shipped(name, parameters, slot=content …)`: with its manifest's command and defaults."""
+
+    def run(name: str, parameters: dict[str, Any] | None = None, /, **inputs: bytes) -> Run:
+        manifest = read_manifest((PROTOCOLS / name / "protocol.yml").read_bytes())
+        filled = with_defaults(manifest.parameters, parameters or {})
+        assert not faults_of_value(manifest.parameters, filled)
+        return run_protocol(name, list(manifest.command), filled, **inputs)
 
     return run
 
