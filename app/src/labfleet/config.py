@@ -72,6 +72,10 @@ class WebSection(Section):
     login_attempts: int = Field(default=10, gt=0)
     login_window_seconds: float = Field(default=300, gt=0)
     probe_timeout_seconds: float = Field(default=3, gt=0)
+    # All results of a job as one file, made while it is sent; of larger ones `labfleet fetch` brings each.
+    zip_max_bytes: int = Field(default=2 * GIB, gt=0)
+    # The largest table that a page shows sorted, and the largest file that it draws.
+    view_max_bytes: int = Field(default=4 * MIB, gt=0)
     # False for a development server: files are then sent by Python, and no proxy's headers are believed.
     behind_nginx: bool = True
 

@@ -7,10 +7,11 @@ Every function takes a session and leaves the commit to its caller. What a viewe
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, select
+from sqlalchemy import BigInteger, and_, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from labfleet.config import JobsSection, WebhooksSection
@@ -30,11 +31,13 @@ __all__ = [
     "get_task",
     "job_events",
     "job_results",
+    "nodes_above",
     "nodes_of",
     "provenance",
     "submit",
     "task_artifacts",
     "task_events",
+    "task_names",
 ]
 
 
@@ -64,6 +67,22 @@ def submit(
 def nodes_of(session: Session, job_id: uuid.UUID) -> Sequence[Node]:
     """The inner nodes of a job's tree, parents first; none for a job of one task."""
     return session.scalars(select(Node).where(Node.job_id == job_id).order_by(Node.number)).all()
+
+
+def nodes_above(session: Session, job_id: uuid.UUID, numbers: Collection[int]) -> Sequence[Node]:
+    """These inner nodes and those that they stand in, parents first."""
+    if not numbers:
+        return []
+    wanted = func.unnest(cast(list(numbers), ARRAY(BigInteger))).column_valued("wanted")
+    inside = select(wanted).where(wanted.between(Node.number, Node.last))
+    statement = select(Node).where(Node.job_id == job_id, inside.exists())
+    return session.scalars(statement.order_by(Node.number)).all()
+
+
+def task_names(session: Session, job_id: uuid.UUID, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The names of these tasks of a job."""
+    statement = select(Task.id, Task.name).where(Task.job_id == job_id, Task.id.in_(ids))
+    return {row.id: row.name for row in session.execute(statement)}
 
 
 def task_events(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[EventRow]:

@@ -14,8 +14,8 @@ from labfleet.config import WebserverSettings
 from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
 from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
+from labfleet.web.pages import artifacts, docs, frame, home, session, submit, workers
 from labfleet.web.pages import datasets as dataset_pages
-from labfleet.web.pages import docs, frame, home, session, submit, workers
 from labfleet.web.pages import jobs as job_pages
 from labfleet.web.request import LabfleetRequest
 from labfleet.web.services import EXTENSION, Services, from_settings
@@ -26,7 +26,7 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hin
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
 VIEWS = (attempts, datasets, jobs, machines, protocols, queue, verbs)
-PAGES = (dataset_pages, docs, home, job_pages, session, submit, workers)
+PAGES = (artifacts, dataset_pages, docs, home, job_pages, session, submit, workers)
 
 
 class NumberConverter(IntegerConverter):

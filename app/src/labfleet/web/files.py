@@ -66,10 +66,15 @@ def send_blob(sha256: str, name: str, media_type: str) -> Response:
         del response.headers["Content-Length"]
     else:
         response = send_file(store.existing(sha256), mimetype=media_type, etag=sha256, conditional=True)
+    response.headers["Cache-Control"] = IMMUTABLE
+    return attachment(response, name)
+
+
+def attachment(response: Response, name: str) -> Response:
+    """Let the browser save the response under this name, and run nothing of it."""
     ascii_name = name.encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
     response.headers["Content-Disposition"] = (
         f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
     )
-    response.headers["Cache-Control"] = IMMUTABLE
     response.headers["Content-Security-Policy"] = FILE_CSP
     return response

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import re
+import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
-from labfleet.db.models import FleetSample, User
+from labfleet.db.models import Artifact, FleetSample, User
 from labfleet.users import service as users
 from labfleet.web.services import Services
 
@@ -236,7 +240,7 @@ def test_results_are_shown_and_nothing_in_them_runs(
     finish(app, task, attempt, outcome="success", exit_code=0)
     page = get(signed_in, location)
     assert "every 2s" not in page
-    (image,) = re.findall(r'<img src="(/artifacts/[^"]+/content)" alt="A plot">', page)
+    (image,) = re.findall(r'<img src="(/artifacts/[^"]+/content)" alt="A plot" loading="lazy">', page)
     assert '<td>&lt;b&gt;bold&lt;/b&gt;</td><td class="num">12</td>' in page
     assert "hello &lt;script&gt;" in page and "log &lt;script&gt;" in page
     assert "<script>alert" not in page
@@ -323,3 +327,150 @@ def test_others_jobs_are_not_there(signed_in: FlaskClient, caller: Any, make_use
     for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/live", f"/tasks/{job['tasks'][0]['id']}/log"):
         get(signed_in, path, 404)
     get(signed_in, f"/jobs/new?protocol=greet&like={job['id']}", 404)
+
+
+def test_a_page_that_shows_all_there_is_to_see_is_not_sent_again(signed_in: FlaskClient) -> None:
+    location = submit(signed_in)
+    for address in (location, f"/tasks/{task_of(signed_in, location)}"):
+        (again,) = re.findall(r'hx-get="([^"]+seen=[0-9a-f]+)"', get(signed_in, address))
+        assert signed_in.get(html.unescape(again), **BASE).status_code == 204
+    get(signed_in, f"{location}/live?seen=older")
+
+
+@pytest.fixture
+def sweep(caller: Any, ada: User, protocols: None) -> dict[str, Any]:
+    """A tree of a first task and a sweep of 250."""
+    grid = {"parameters.who": [f"guest {number:03}" for number in range(250)]}
+    tree = {
+        "sequential": [
+            {"task": "first", "protocol": "greet"},
+            {"task": "many", "protocol": "greet", "sweep": {"grid": grid}},
+        ]
+    }
+    found: dict[str, Any] = caller(ada)("POST", "jobs", json={"tree": tree, "label": "a tree"}).json
+    return found
+
+
+def test_a_tree_is_shown_page_by_page(signed_in: FlaskClient, sweep: dict[str, Any]) -> None:
+    page = get(signed_in, f"/jobs/{sweep['id']}")
+    assert "251 tasks" in page and "One after the other" in page and "0 of 250" in page
+    assert "who = guest 098" in page and "who = guest 099" not in page
+    (more,) = re.findall(r'href="([^"]+)">More', page)
+    second = get(signed_in, html.unescape(more))
+    assert "who = guest 099" in second and "who = guest 098" not in second
+    assert "0 of 250" in second  # it still says where these tasks stand
+    assert "No task here is failed" in get(signed_in, f"/jobs/{sweep['id']}?state=failed")
+    get(signed_in, f"/jobs/{sweep['id']}?state=odd", 422)
+    assert "first" in get(signed_in, f"/jobs/{sweep['id']}/timeline")
+    assert "guest 249" in get(signed_in, f"/jobs/{sweep['id']}/request")
+    assert "No results yet" in get(signed_in, f"/jobs/{sweep['id']}/results")
+
+
+def test_the_buttons_of_a_job(signed_in: FlaskClient, sweep: dict[str, Any]) -> None:
+    address = f"/jobs/{sweep['id']}"
+    assert post(signed_in, address, f"{address}/hold").status_code == 303
+    assert "held back" in get(signed_in, address)
+    post(signed_in, address, f"{address}/resume")
+    post(signed_in, address, f"/tasks/{sweep['tasks'][0]['id']}/cancel")
+    page = get(signed_in, address)
+    assert "Retry what did not succeed" in page and "Run all of it again" in page and "250 skipped" in page
+    assert post(signed_in, address, f"{address}/hold").status_code == 409
+    post(signed_in, address, f"{address}/retry")
+    assert "251 queued" in get(signed_in, address)
+    again = post(signed_in, address, f"{address}/again").headers["Location"]
+    assert again != address and "251 queued" in get(signed_in, again)
+    post(signed_in, again, f"{again}/cancel")
+    assert post(signed_in, again, f"{again}/delete").headers["Location"] == "/jobs"
+    get(signed_in, again, 404)
+
+
+def test_label_and_note_can_be_changed(signed_in: FlaskClient) -> None:
+    location = submit(signed_in, label="before")
+    answer = post(signed_in, location, f"{location}/words", label="after", note="a <note>")
+    assert answer.headers["Location"] == f"{location}/request"
+    page = get(signed_in, location)
+    assert "after" in page and "a &lt;note&gt;" in page and "before" not in page
+    assert post(signed_in, location, f"{location}/words", label="x" * 201).status_code == 422
+    assert post(signed_in, location, f"{location}/words", note="a\x00").status_code == 422
+
+
+def put(worker: Any, name: str, kind: str, content: bytes) -> None:
+    headers = {"X-Content-SHA256": hashlib.sha256(content).hexdigest()}
+    answer = worker("PUT", f"artifacts/{name}?kind={kind}", data=content, headers=headers)
+    assert answer.status_code < 300, answer.text
+
+
+def test_each_kind_of_result_has_a_page(signed_in: FlaskClient, attempt: Any) -> None:
+    location = submit(signed_in, label="kinds")
+    worker = attempt(task_of(signed_in, location))
+    worker("POST", "claim", json={"worker": "worker-1", "claim_id": "c"})
+    put(
+        worker,
+        "t.csv",
+        "table",
+        b"name,value\n" + b"".join(b"r%d,%d\n" % (n, n * 7 % 150) for n in range(150)),
+    )
+    put(worker, "a.json", "array", b'{"t": [0, 1, 2], "v": [3, 2, 1]}')
+    put(worker, "n.csv", "network", b"source,target\na,b\n")
+    put(worker, "words.txt", "text", b"<b>words</b>")
+    put(worker, "odd.bin", "text", b"\x00\x01")
+    worker("POST", "finish", json={"outcome": "success", "exit_code": 0})
+    page = get(signed_in, location)
+    links = re.findall(r'<h3><a href="(/artifacts/[0-9a-f-]+)">([^<]+)</a>', page)
+    address = {name: link for link, name in links}
+    table = get(signed_in, f"{address['t.csv']}?sort=1&down=1")
+    assert 'aria-sort="descending"' in table and table.index('<td class="num">149<') < table.index(">148<")
+    assert "Page 1 of 2" in table and "Page 2 of 2" in get(signed_in, f"{address['t.csv']}?sort=1&page=2")
+    get(signed_in, f"{address['t.csv']}?sort=x&page=-1")
+    assert f'data-series="{address["a.json"]}/series"' in get(signed_in, address["a.json"])
+    series = signed_in.get(f"{address['a.json']}/series", **BASE)
+    assert series.json == {"axis": "t", "across": [0, 1, 2], "lines": {"v": [3, 2, 1]}, "every": 1}
+    assert f'src="{address["n.csv"]}/drawing"' in get(signed_in, address["n.csv"])
+    drawing = signed_in.get(f"{address['n.csv']}/drawing", **BASE)
+    assert drawing.mimetype == "image/svg+xml" and drawing.headers["Content-Security-Policy"].endswith(
+        "sandbox"
+    )
+    assert "&lt;b&gt;words" in get(signed_in, address["words.txt"])
+    get(signed_in, f"{address['words.txt']}/drawing", 404)
+    get(signed_in, f"{address['words.txt']}/series", 404)
+
+
+def test_all_results_as_one_file(
+    signed_in: FlaskClient, app: APIFlask, attempt: Any, parts: Services
+) -> None:
+    location = submit(signed_in, label="Größe")
+    get(signed_in, f"{location}/results.zip", 404)
+    finish(app, task_of(signed_in, location), attempt, outcome="success", exit_code=0)
+    answer = signed_in.get(f"{location}/results.zip", **BASE)
+    archive = zipfile.ZipFile(io.BytesIO(answer.data))
+    assert set(archive.namelist()) == {"job.json", "request.json", "counts.csv", "greeting.txt", "plot.svg"}
+    assert archive.read("plot.svg") == b"<svg/>"
+    assert "filename*=UTF-8''Gr%C3%B6%C3%9Fe-" in answer.headers["Content-Disposition"]
+    assert "counts.csv" in get(signed_in, f"{location}/results")
+    small = parts.settings.web.model_copy(update={"zip_max_bytes": 10})
+    app.extensions["labfleet"] = replace(parts, settings=parts.settings.model_copy(update={"web": small}))
+    assert "labfleet fetch" in get(signed_in, f"{location}/results.zip", 413)
+
+
+def test_what_others_made_is_not_there(
+    signed_in: FlaskClient, caller: Any, make_user: Any, attempt: Any
+) -> None:
+    job = caller(make_user("eve")).submit()
+    worker = attempt(job["tasks"][0]["id"])
+    worker("POST", "claim", json={"worker": "worker-1", "claim_id": "c"})
+    put(worker, "a.json", "array", b"[1, 2]")
+    worker("POST", "finish", json={"outcome": "success", "exit_code": 0})
+    with signed_in.application.extensions["labfleet"].sessions() as db:
+        artifact = db.scalar(select(Artifact.id))
+    task = job["tasks"][0]["id"]
+    for path in ("", "/live", "/results", "/request", "/timeline", "/results.zip"):
+        get(signed_in, f"/jobs/{job['id']}{path}", 404)
+    for path in ("", "/content", "/series", "/drawing"):
+        get(signed_in, f"/artifacts/{artifact}{path}", 404)
+    for path in (
+        f"/jobs/{job['id']}/again",
+        f"/jobs/{job['id']}/delete",
+        f"/jobs/{job['id']}/words",
+        f"/tasks/{task}/retry",
+    ):
+        assert post(signed_in, "/jobs", path).status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_static_files_that_are_named_are_there() -> None:
     text = "".join(template.read_text() for template in TEMPLATES)
     for name in re.findall(r"filename='([^']+)'", text):
         assert (WEB / "static" / name).is_file(), name
+
+
+def test_vendored_files_are_what_their_list_says() -> None:
+    vendor = WEB / "static" / "vendor"
+    listed = dict(
+        re.findall(r"^\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|$", (vendor / "README.md").read_text(), re.M)
+    )
+    code = {file.name for file in vendor.iterdir() if file.suffix in {".js", ".css"}}
+    assert set(listed) == code
+    for name, digest in listed.items():
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
 
 
 def test_the_policy_allows_this_server_only() -> None:

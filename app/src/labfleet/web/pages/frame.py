@@ -12,6 +12,7 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.web.auth import check_csrf, csrf_token, session_user
+from labfleet.web.pages.tree import duration
 
 pages = APIBlueprint("pages", __name__, enable_openapi=False)
 MAIN_WAYS = (
@@ -27,8 +28,10 @@ PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"}
 def register(app: APIFlask, release: str) -> None:
     """Add the pages and their helpers to the application."""
     app.register_blueprint(pages)
-    app.jinja_env.filters.update(bytes=size_text, numeric=is_number)
-    app.jinja_env.globals.update(MAIN_WAYS=MAIN_WAYS, release=release, csrf=csrf_field, url=with_query)
+    app.jinja_env.filters.update(bytes=size_text, numeric=is_number, duration=duration)
+    app.jinja_env.globals.update(
+        MAIN_WAYS=MAIN_WAYS, release=release, csrf=csrf_field, url=with_query, address_of=address_of
+    )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(lambda: {"viewer": g.get("user")})
@@ -60,8 +63,13 @@ def csrf_field() -> Markup:
 
 def with_query(query: Mapping[str, Any], **changes: Any) -> str:
     """This page's address with another query."""
+    return address_of(request.path, query, **changes)
+
+
+def address_of(path: str, query: Mapping[str, Any], **changes: Any) -> str:
+    """The address of a page with this query, changed."""
     values = {key: value for key, value in {**query, **changes}.items() if value is not None}
-    return request.path + ("?" + urlencode(values) if values else "")
+    return path + ("?" + urlencode(values) if values else "")
 
 
 def size_text(size: float) -> str:

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Any
 
 from flask import Response, g, redirect, render_template, request
+from markupsafe import Markup
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.db.models import Task
-from labfleet.errors import Invalid
-from labfleet.jobs import inputs, search, service, verbs
+from labfleet.db.models import Job, Task
+from labfleet.errors import Invalid, NotFound, TooLarge
+from labfleet.jobs import inputs, search, service, spec, verbs
 from labfleet.jobs.explain import reasons
 from labfleet.jobs.states import State
 from labfleet.web.api import views
-from labfleet.web.api.jobs import job_filter
-from labfleet.web.api.schemas import JobsQuery, PageQuery
-from labfleet.web.files import send_blob
+from labfleet.web.api.jobs import job_filter, submit_spec
+from labfleet.web.api.schemas import In, JobChanges, JobsQuery, JobSummary, PageQuery, TimelineQuery
+from labfleet.web.files import attachment
+from labfleet.web.guard import MAX_DEPTH, check_value
+from labfleet.web.pages import actions, tree
 from labfleet.web.pages.advice import advice_for
+from labfleet.web.pages.archive import zipped
 from labfleet.web.pages.frame import pages
 from labfleet.web.pages.previews import shown
 from labfleet.web.services import services
 
 PAGE = 25
+EVENTS = 100
 LOG_TAIL = 32 * 1024
+ZIP_FILES = 20_000
+SEEN = "@seen@"
+"""Stands in a rendered part for the tag of its own content."""
 
 
-def page_query(kind: type[PageQuery] = PageQuery) -> Any:
+class TasksOfJob(PageQuery):
+    """Which tasks of a tree a page shows, and what of it the browser has seen."""
+
+    state: State | None = None
+    seen: str = ""
+
+
+def page_query(kind: type[In] = PageQuery, limit: int = PAGE) -> Any:
     """The address's query, checked; `Invalid` for one that no link of ours has."""
     try:
-        return kind.model_validate({"limit": PAGE, **request.args.to_dict()})
+        return kind.model_validate({"limit": limit, **request.args.to_dict()})
     except ValidationError as error:
         told = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise Invalid(f"The address is not right: {told}.", hint="Go back to the list.") from None
@@ -60,48 +76,195 @@ def jobs() -> str:
 @pages.get("/jobs/<uuid:job>")
 def job(job: uuid.UUID) -> str:
     """One job."""
-    return _render("job.html", job)
+    part, context = _live_part(job)
+    live = Markup(part.replace(SEEN, _tag(part)))  # noqa: S704 - our own template has made it
+    return render_template("job.html", live_part=live, **context)
 
 
 @pages.get("/jobs/<uuid:job>/live")
-def job_live(job: uuid.UUID) -> str:
-    """The part of a job's page that refreshes itself."""
-    return _render(None, job)
+def job_live(job: uuid.UUID) -> Response:
+    """The part of a job's page that refreshes itself; 204 while it is what the browser has seen."""
+    return _unless_seen(_live_part(job)[0])
 
 
 @pages.get("/tasks/<uuid:task>")
-def task(task: uuid.UUID) -> str:
+def task(task: uuid.UUID) -> Response:
     """One task of a job."""
     with services().sessions() as db:
         row = service.get_task(db, g.user, task)
         context = _task_context(db, row)
-        job = service.get_job_row(db, g.user, row.job_id)
-        return render_template("task.html", section="Jobs", job=views.summary(job), **context)
+        job = views.summary(service.get_job_row(db, g.user, row.job_id))
+        page = render_template(
+            "task.html",
+            section="Jobs",
+            job=job,
+            alone=job.counts.total == 1,
+            actions=actions.of_task(context["task"], cancelling=row.cancel_requested),
+            attempts=service.attempts_of(db, g.user, task),
+            **context,
+        )
+    return _unless_seen(page)
 
 
-@pages.post("/jobs/<uuid:job>/cancel")
-def cancel(job: uuid.UUID) -> BaseResponse:
-    """Cancel a job."""
+@pages.post("/jobs/<uuid:job>/<any(cancel,hold,resume,retry,'force-retry',delete):verb>")
+def change_job(job: uuid.UUID, verb: str) -> BaseResponse:
+    """Do what a button of the job's page says."""
     with services().sessions.begin() as db:
-        verbs.cancel(db, g.user, job)
-    return redirect(f"/jobs/{job}", 303)
+        verbs.JOB_VERBS[verb](db, g.user, job, **_options(verb))
+    return redirect("/jobs" if verb == "delete" else f"/jobs/{job}", 303)
 
 
-def _render(template: str | None, job_id: uuid.UUID) -> str:
+@pages.post("/tasks/<uuid:task>/<any(cancel,retry,'force-retry'):verb>")
+def change_task(task: uuid.UUID, verb: str) -> BaseResponse:
+    """Do what a button of the task's page says."""
+    with services().sessions.begin() as db:
+        verbs.TASK_VERBS[verb](db, g.user, task, **_options(verb))
+    return redirect(f"/tasks/{task}", 303)
+
+
+@pages.post("/jobs/<uuid:job>/again")
+def run_again(job: uuid.UUID) -> BaseResponse:
+    """Submit the same request as a new job."""
+    with services().sessions() as db:
+        wanted = spec.read(service.get_job_row(db, g.user, job).spec)
+    return redirect(f"/jobs/{submit_spec(wanted, None).id}", 303)
+
+
+@pages.post("/jobs/<uuid:job>/words")
+def change_words(job: uuid.UUID) -> BaseResponse:
+    """Keep label and note of the form."""
+    given = {name: request.form.get(name, "").strip() for name in ("label", "note")}
+    check_value(given, MAX_DEPTH)
+    try:
+        changes = JobChanges.model_validate(given).model_dump(exclude_none=True)
+    except ValidationError as error:
+        told = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise Invalid(f"This can't be kept: {told}.", hint="Go back and shorten it.") from None
+    with services().sessions.begin() as db:
+        verbs.change(db, g.user, job, changes)
+    return redirect(f"/jobs/{job}/request", 303)
+
+
+def _options(verb: str) -> dict[str, Any]:
+    attempts = services().settings.leases.max_attempts
+    return {"max_attempts": attempts} if verb in verbs.COUNTED else {}
+
+
+@pages.get("/jobs/<uuid:job>/request")
+def job_request(job: uuid.UUID) -> str:
+    """What was asked for, as it was submitted."""
+    with services().sessions() as db:
+        row = service.get_job_row(db, g.user, job)
+        return render_template("job_request.html", here="Request", document=row.spec, **_frame(db, row))
+
+
+@pages.get("/jobs/<uuid:job>/timeline")
+def job_timeline(job: uuid.UUID) -> str:
+    """What happened, in order."""
+    query = page_query(TimelineQuery, EVENTS)
+    with services().sessions() as db:
+        row = service.get_job_row(db, g.user, job)
+        page = service.job_events(db, g.user, job, query.limit, query.after)
+        names = service.task_names(db, job, {event.task_id for event in page.items})
+        return render_template(
+            "job_timeline.html",
+            here="Timeline",
+            events=page.items,
+            names=names,
+            next=page.next,
+            query=request.args.to_dict(),
+            **_frame(db, row),
+        )
+
+
+@pages.get("/jobs/<uuid:job>/results")
+def job_results(job: uuid.UUID) -> str:
+    """The result files of all tasks."""
+    query = page_query(limit=EVENTS)
+    with services().sessions() as db:
+        row = service.get_job_row(db, g.user, job)
+        items, following = service.job_results(db, g.user, job, query.limit, query.after)
+        return render_template(
+            "job_results.html",
+            here="Results",
+            results=items,
+            next=following,
+            query=request.args.to_dict(),
+            **_frame(db, row),
+        )
+
+
+@pages.get("/jobs/<uuid:job>/results.zip")
+def job_zip(job: uuid.UUID) -> Response:
+    """All results as one file, with the request."""
+    limit = services().settings.web.zip_max_bytes
+    with services().sessions() as db:
+        row = service.get_job_row(db, g.user, job)
+        items, more = service.job_results(db, g.user, job, ZIP_FILES, None)
+        summary, document = views.summary(row).model_dump(mode="json"), row.spec
+    if not items:
+        raise NotFound("The job has no results yet.", hint="Wait until a task of it has ended.")
+    if more or sum(item.artifact.size for item in items) > limit:
+        told = f"The results are more than one file may hold ({limit} bytes, {ZIP_FILES} files)."
+        raise TooLarge(told, hint=f"'labfleet fetch {job} -o DIRECTORY' brings them one by one.")
+    for item in items:
+        services().store.existing(item.artifact.sha256)
+    documents = {"job.json": summary, "request.json": document}
+    response = Response(zipped(services().store, items, documents), content_type="application/zip")
+    return attachment(response, f"{row.label or 'job'}-{str(job)[:8]}.zip")
+
+
+def _tag(part: str) -> str:
+    return hashlib.sha256(part.encode()).hexdigest()[:16]
+
+
+def _unless_seen(part: str) -> Response:
+    tag = _tag(part)
+    if request.args.get("seen") == tag:
+        return Response(status=204)
+    return Response(part.replace(SEEN, tag))
+
+
+def _live_part(job_id: uuid.UUID) -> tuple[str, dict[str, Any]]:
+    """The part of a job's page that refreshes itself, with `SEEN` in the place of its tag; its context."""
+    query = page_query(TasksOfJob, services().settings.jobs.tasks_shown)
     with services().sessions() as db:
         row = service.get_job_row(db, g.user, job_id)
-        tasks = search.list_tasks(db, g.user, job_id, limit=services().settings.jobs.tasks_shown).items
-        found = views.job(
-            row, service.nodes_of(db, job_id), tasks, reasons(db, tasks, services().settings.order)
-        )
-        # A job of one task is shown as that task; a tree with what stands where.
-        live = "tree_live.html" if found.nodes else "job_live.html"
-        context = {} if found.nodes else _task_context(db, tasks[0])
-        context |= {"job": found, "final": found.state.final, "live": live}
-        context["counts"] = [
-            (name, count) for name, count in found.counts.model_dump().items() if count and name != "total"
-        ]
-        return render_template(template or live, section="Jobs", **context)
+        page = search.list_tasks(db, g.user, job_id, query.state, limit=query.limit, after=query.after)
+        context = _frame(db, row)
+        if row.tasks_total == 1:
+            context |= _task_context(db, page.items[0] if page.items else _only_task(db, job_id))
+            context["actions"] = actions.of_job(context["job"], cancelling=context["cancelling"])
+        else:
+            nodes = service.nodes_above(
+                db, job_id, {task.node for task in page.items if task.node is not None}
+            )
+            why = reasons(db, page.items, services().settings.order)
+            context["rows"] = tree.rows(nodes, page.items, why)
+            asked = {name: value for name, value in request.args.to_dict().items() if name != "seen"}
+            context |= {"next": page.next, "query": asked, "state": query.state}
+        context |= {"here": "Overview", "live": not context["final"]}
+        return render_template("job_live.html", **context), context
+
+
+def _only_task(db: Session, job_id: uuid.UUID) -> Task:
+    return search.list_tasks(db, g.user, job_id, limit=1).items[0]
+
+
+def _frame(db: Session, row: Job) -> dict[str, Any]:
+    """What each page of a job begins with."""
+    found: JobSummary = views.summary(row)
+    counts = found.counts.model_dump()
+    return {
+        "section": "Jobs",
+        "job": found,
+        "final": found.state.final,
+        "alone": row.tasks_total == 1,
+        "actions": actions.of_job(found),
+        "seconds": tree.seconds(row.created_at, row.finished_at),
+        "counts": [(name, count) for name, count in counts.items() if count and name != "total"],
+        "bars": tree.bars(counts),
+    }
 
 
 def _task_context(db: Session, row: Task) -> dict[str, Any]:
@@ -117,6 +280,7 @@ def _task_context(db: Session, row: Task) -> dict[str, Any]:
         "inputs": inputs.described(db, row),
         "log": log,
         "log_cut": cut,
+        "took": tree.seconds(task.started_at, task.finished_at),
     }
 
 
@@ -127,11 +291,3 @@ def task_log(task: uuid.UUID) -> Response:
         found = service.get_task(db, g.user, task)
     data, _ = services().logs.read(found.id, found.attempt, 0, services().logs.limit)
     return Response(data, content_type="text/plain; charset=utf-8")
-
-
-@pages.get("/artifacts/<uuid:artifact>/content")
-def artifact_content(artifact: uuid.UUID) -> Response:
-    """A result file."""
-    with services().sessions() as db:
-        found = service.get_artifact(db, g.user, artifact)
-    return send_blob(found.sha256, found.name, found.media_type)

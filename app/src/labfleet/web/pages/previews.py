@@ -20,7 +20,7 @@ PREVIEW_CELL = 120
 PREVIEW_TEXT = 4000
 PREVIEWS = 30
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"})
-ORDER = {"plot": 0, "table": 1, "text": 2}
+ORDER = {"plot": 0, "array": 1, "table": 2, "network": 3, "text": 4}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Shown:
     image: bool = False
     table: Table | None = None
     text: str | None = None
+    network: bool = False
+    array: bool = False
 
 
 def shown(
@@ -58,13 +60,14 @@ def _shown(
 ) -> Shown:
     title = outputs.get(item.output or "", {}).get("title", item.name)
     image, table, text = item.media_type in IMAGES, None, None
-    if preview and not image:
+    network, array = preview and item.kind == "network", preview and item.kind == "array"
+    if preview and not (image or network or array):
         separator = _separator(item)
         if item.kind == "table" and separator:
             table = read_table(_head(store, item), separator, whole=item.size <= PREVIEW_BYTES)
         elif item.kind == "text" or item.media_type == "text/plain":
             text = _text(_head(store, item))
-    return Shown(item.id, title, item.name, item.size, image, table, text)
+    return Shown(item.id, title, item.name, item.size, image, table, text, network, array)
 
 
 def _separator(item: Artifact) -> str | None:

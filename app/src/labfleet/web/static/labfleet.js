@@ -3,6 +3,7 @@
 "use strict";
 
 (() => {
+  const here = new URL(document.currentScript.src);
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const thisYear = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
@@ -71,13 +72,49 @@
     request.send(new FormData(form));
   }
 
+  function added(element) {
+    return new Promise((resolve, reject) => {
+      element.addEventListener("load", resolve);
+      element.addEventListener("error", () => reject(new Error("The plot could not be loaded.")));
+      document.head.append(element);
+    });
+  }
+
+  function script(name) {
+    return added(Object.assign(document.createElement("script"), { src: new URL(name + here.search, here) }));
+  }
+
+  function style(name) {
+    const href = new URL(name + here.search, here);
+    return added(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+  }
+
+  // What draws is fetched by the first page that has something to draw.
+  let drawing;
+  function plots() {
+    for (const box of document.querySelectorAll("[data-series]:not([data-drawn])")) {
+      box.dataset.drawn = "yes";
+      drawing ??= Promise.all([
+        script("vendor/uPlot-1.6.32.iife.min.js"),
+        style("vendor/uPlot-1.6.32.min.css"),
+        script("plots.js"),
+      ]);
+      drawing.then(() => window.labfleetPlot(box), (error) => { box.textContent = error.message; });
+    }
+  }
+
   function prepare() {
     localTimes();
+    plots();
     for (const form of document.querySelectorAll("form[data-uploads]")) {
       form.addEventListener("submit", upload);
     }
   }
 
+  // A page that nobody looks at asks for nothing.
+  document.addEventListener("htmx:before:request", (event) => {
+    if (document.hidden && event.target.closest("[hx-trigger^='every']")) event.preventDefault();
+  });
   // A menu closes when one goes elsewhere.
   document.addEventListener("click", (event) => {
     for (const menu of document.querySelectorAll("details.who[open]")) {
@@ -92,6 +129,6 @@
     const question = event.target.dataset.confirm;
     if (question && !window.confirm(question)) event.preventDefault();
   });
-  new MutationObserver(localTimes).observe(document.documentElement, { childList: true, subtree: true });
+  new MutationObserver(() => { localTimes(); plots(); }).observe(document.documentElement, { childList: true, subtree: true });
   prepare();
 })();
