@@ -13,6 +13,7 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -38,6 +39,13 @@ def _key(value: str) -> str:
 def _worker(value: str) -> str:
     if not is_worker(value):
         raise ValueError(f"'{value}' must be dotted words of letters, digits, _ and -")
+    return value
+
+
+def _index(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc):
+        raise ValueError(f"'{value}' must be http(s)://HOST/PATH without a user, or empty for no index")
     return value
 
 
@@ -236,6 +244,21 @@ class WorkerSection(Section):
     sandbox_readonly_paths: list[Path] = Field(default_factory=list)
 
 
+class PackagesSection(Section):
+    """`[packages]`: how this worker makes Python environments that protocols ask for by a lock file."""
+
+    # Empty: no index, and no network; only wheels that the protocol brings along.
+    index_url: Annotated[str, AfterValidator(_index)] = "https://pypi.org/simple"
+    # The authority of the index's certificate, where it is none of the public ones.
+    ca_file: Path | None = None
+    # Packages without a wheel are built, which runs code of theirs with the network open.
+    sdists: bool = False
+    build_seconds: float = Field(default=900, gt=0)
+    # How large one environment may be, and all that are kept.
+    environment_bytes: int = Field(default=2 * GIB, gt=0)
+    cache_bytes: int = Field(default=5 * GIB, ge=0)
+
+
 class FrontEndSection(Section):
     """`[front_ends.<name>]`: where the attempts of this front end are claimed."""
 
@@ -292,6 +315,7 @@ class WorkerSettings(TierSettings):
     """`worker.toml`."""
 
     worker: WorkerSection
+    packages: PackagesSection = PackagesSection()
     broker: BrokerSection = BrokerSection(user="labfleet_worker")
     front_ends: dict[str, FrontEndSection]
 

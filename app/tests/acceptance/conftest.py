@@ -15,7 +15,7 @@ from . import lab as labs
 from .api import Api, connect
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-TEST_PROTOCOLS = ("behave", "hasty", "probe", "noop")
+TEST_PROTOCOLS = ("behave", "hasty", "libraries", "probe", "noop")
 PASSWORD = "a password only of tests, 4711"
 
 

@@ -37,6 +37,7 @@ class Attempt:
     inputs: dict[str, bytes] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
     claim_id: str | None = None
     cancel: bool = False
     superseded: bool = False
@@ -61,6 +62,7 @@ class Attempt:
                 "command": self.command,
                 "outputs": self.outputs,
                 "needs": {"cores": 1, "packages": []},
+                "environment": self.environment,
             },
             "parameters": self.parameters,
             "inputs": [

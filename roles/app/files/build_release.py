@@ -122,8 +122,8 @@ def build(options: argparse.Namespace, name: str, archive: Path, scratch: Path) 
     ours = build_wheel(options, wheels)
     own_line = f"labfleet[{','.join(extras(options))}]=={project_version(options.source)}"
     hashed = hashlib.sha256(ours.read_bytes()).hexdigest()
-    # uv is the node's installer and no part of what it installs.
-    needed = [line for line in requirements if not line.startswith("uv==")]
+    # uv is the node's installer; only where an extra asks for it, it is a part of what is installed.
+    needed = [line for line in requirements if wants_uv(options) or not line.startswith("uv==")]
     lines = [*needed, f"{own_line} --hash=sha256:{hashed}", ""]
     (content / "requirements.txt").write_text("\n".join(lines))
     listing = bill_of_materials(options, {line.partition("==")[0] for line in needed}, ours)
@@ -150,8 +150,10 @@ def locked_requirements(options: argparse.Namespace) -> list[str]:
     export = [options.uv, "export", "--frozen", "--no-header", "--no-annotate"]
     wanted = [f"--extra={extra}" for extra in extras(options)]
     exported = run([*export, "--no-dev", "--no-emit-project", *wanted], options.source)
-    uv = run([*export, "--only-group=controller"], options.source)
-    chosen = joined(exported) + [line for line in joined(uv) if line.startswith("uv==")]
+    chosen = joined(exported)
+    if not wants_uv(options):
+        controller = run([*export, "--only-group=controller"], options.source)
+        chosen += [line for line in joined(controller) if line.startswith("uv==")]
     environment = {
         "python_version": options.python_version,
         "python_full_version": f"{options.python_version}.0",
@@ -163,6 +165,13 @@ def locked_requirements(options: argparse.Namespace) -> list[str]:
         "platform_python_implementation": "CPython",
     }
     return [line for line in (applicable(line, environment) for line in chosen) if line]
+
+
+def wants_uv(options: argparse.Namespace) -> bool:
+    """Whether one of the extras has uv among its dependencies."""
+    project = tomllib.loads((options.source / "pyproject.toml").read_text())["project"]
+    wanted = [line for extra in extras(options) for line in project["optional-dependencies"][extra]]
+    return any(Requirement(line).name == "uv" for line in wanted)
 
 
 def bill_of_materials(options: argparse.Namespace, names: set[str], ours: Path) -> dict[str, Any]:

@@ -304,7 +304,9 @@ def provenance(client: Client, job: str, task: str | None, as_json: bool) -> Non
 
 def _show_attempt(attempt: Json) -> None:
     outcome = attempt["outcome"] or "running"
-    usage = attempt["usage"]
+    usage, environment = attempt["usage"], attempt["environment"]
+    # Those of the attempt's own begin with a capital, and may be long.
+    own = {name: text for name, text in environment.items() if name[:1].isupper()}
     used = {
         "cpu": time_text(usage["cpu_seconds"]) if "cpu_seconds" in usage else None,
         "memory": size_text(usage["memory_bytes"]) if "memory_bytes" in usage else None,
@@ -318,7 +320,8 @@ def _show_attempt(attempt: Json) -> None:
             "  from": local_time(attempt["claimed_at"]),
             "  to": local_time(attempt["ended_at"]),
             "  used": ", ".join(f"{value} of {name}" for name, value in used.items() if value),
-            "  machine": ", ".join(f"{name} {value}" for name, value in attempt["environment"].items()),
+            "  machine": ", ".join(f"{name} {text}" for name, text in environment.items() if name not in own),
+            **{f"  {name}": text for name, text in own.items()},
             "  message": attempt["message"],
         }
     )

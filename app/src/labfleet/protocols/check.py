@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from labfleet.protocols import lockfile
 from labfleet.protocols.archive import DEFAULT_LIMITS, ArchiveError, Limits, extract
 from labfleet.protocols.command import fault_of_command
 from labfleet.protocols.interface import interface_of
@@ -89,8 +90,31 @@ def _manifest(files: dict[PurePosixPath, Entry]) -> tuple[Manifest | None, list[
         manifest = read_manifest(content)
     except InvalidProtocol as error:
         return None, list(error.problems)
-    fault = fault_of_command(manifest.command, files)
-    if fault is None:
-        return manifest, []
-    line = read_yaml(content).line(("command",))
-    return manifest, [Problem(MANIFEST, line, "command_missing", f"command: {fault[0]}", fault[1])]
+    problems = []
+    if fault := fault_of_command(manifest.command, files, packages=bool(manifest.environment.python)):
+        line = read_yaml(content).line(("command",))
+        problems = [Problem(MANIFEST, line, "command_missing", f"command: {fault[0]}", fault[1])]
+    return manifest, [*problems, *_environment(manifest, files, content)]
+
+
+def _environment(manifest: Manifest, files: dict[PurePosixPath, Entry], content: bytes) -> list[Problem]:
+    """What is wrong with the files of its Python environment."""
+    lock, wheels = manifest.environment.python, manifest.environment.wheels
+    problems = []
+    if wheels and not any(file.parts[:-1] == PurePosixPath(wheels).parts for file in files):
+        line = read_yaml(content).line(("environment", "wheels"))
+        message = f"environment.wheels: There is no directory {wheels} with wheels."
+        problems = [Problem(MANIFEST, line, "wheels_missing", message, "Add it, or remove 'wheels'.")]
+    if lock is None:
+        return problems
+    entry = files.get(PurePosixPath(lock))
+    if entry is None or entry.mode == "120000":
+        line = read_yaml(content).line(("environment", "python"))
+        message = f"environment.python: There is no lock file {lock}."
+        return [*problems, Problem(MANIFEST, line, "lock_missing", message, lockfile.HINT)]
+    try:
+        with entry.place.open("rb") as file:
+            lockfile.read_lock(lock, file.read(lockfile.MAX_BYTES + 1))
+    except InvalidProtocol as error:
+        problems += error.problems
+    return problems

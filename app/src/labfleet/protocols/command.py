@@ -18,13 +18,18 @@ _SCRIPT = re.compile(r"\.(py|r|sh|bash|pl|jl|m|jar|awk|js|rb|nf|smk)$", re.IGNOR
 Files = Mapping[PurePosixPath, Entry]
 
 
-def fault_of_command(command: list[str], files: Files) -> tuple[str, str] | None:
-    """What keeps the command from starting, and the remedy; None if nothing does."""
+def fault_of_command(command: list[str], files: Files, *, packages: bool = False) -> tuple[str, str] | None:
+    """What keeps the command from starting, and the remedy; None if nothing does.
+
+    With `packages` of its own (a lock file) programs and modules may come from these: nobody knows yet.
+    """
     program, *arguments = command
     if "/" in program:
         return _own_program(program, files)
     if program not in INTERPRETERS:
-        return _unknown_program(program, files)
+        return None if packages and PurePosixPath(program) not in files else _unknown_program(program, files)
+    if packages and program.startswith("python") and "-m" in arguments:
+        return None
     return _script(program, arguments, files)
 
 

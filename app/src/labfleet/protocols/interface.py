@@ -25,4 +25,5 @@ def interface_of(manifest: Manifest) -> dict[str, Any]:
             "packages": list(manifest.needs.packages),
             "tags": list(manifest.needs.tags),
         },
+        "environment": manifest.environment.model_dump(mode="json"),
     }

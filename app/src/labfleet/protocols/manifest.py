@@ -22,6 +22,7 @@ VERSION = r"^[0-9A-Za-z]([0-9A-Za-z_+-]|\.[0-9A-Za-z])*$"
 KEY = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
 SLOT = r"^[a-z][a-z0-9_]*$"
 PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+R_PACKAGE = r"^[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]$"
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,9})([KMGT]?)$")
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -72,10 +73,18 @@ def _time(value: str) -> str:
 
 
 def _output_path(value: str) -> str:
+    return _inner_path(value, "output directory, for example tables/result.csv")
+
+
+def _own_path(value: str) -> str:
+    return _inner_path(value, "protocol, for example requirements.lock")
+
+
+def _inner_path(value: str, where: str) -> str:
     path = PurePosixPath(value)
     unusual = any(not char.isprintable() for char in value) or "\\" in value
     if path.is_absolute() or ".." in path.parts or unusual or value != str(path) or value == ".":
-        raise ValueError("write a path inside the output directory, for example tables/result.csv")
+        raise ValueError(f"write a path inside the {where}")
     return value
 
 
@@ -89,6 +98,7 @@ Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 Slot = Annotated[str, Field(pattern=SLOT, max_length=64)]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
 Description = Annotated[str, Field(max_length=20_000)]
+OwnPath = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_own_path)]
 
 
 class Strict(BaseModel):
@@ -136,6 +146,21 @@ class Needs(Strict):
         return seconds_of(self.time)
 
 
+class Environment(Strict):
+    """Libraries of a run. `python` is a lock file of the protocol, `wheels` a directory of it with packages
+    that the lock may take before it asks an index; `r` names packages that the worker must have."""
+
+    python: OwnPath | None = None
+    wheels: OwnPath | None = None
+    r: Annotated[list[Annotated[str, Field(pattern=R_PACKAGE, max_length=100)]], Field(max_length=200)] = []
+
+    @model_validator(mode="after")
+    def _whole(self) -> Environment:
+        if self.wheels and not self.python:
+            raise ValueError("wheels belong to a lock file; name it with python")
+        return self
+
+
 class Manifest(Strict):
     """A protocol's manifest. `Manifest.model_validate(row.manifest)` reads one from the database.
 
@@ -156,7 +181,14 @@ class Manifest(Strict):
     inputs: Annotated[dict[Slot, InputSlot], Field(max_length=50)] = {}
     outputs: Annotated[dict[Slot, Output], Field(max_length=200)] = {}
     needs: Needs = Needs()
+    environment: Environment = Environment()
     cache: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """As the database keeps it. What is new since a release is left out where it says nothing: an older
+        release, after a rollback, refuses fields that it doesn't know."""
+        without = {"environment"} if self.environment == Environment() else None
+        return self.model_dump(mode="json", exclude=without)
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Manifest:
@@ -230,4 +262,5 @@ _FIELD_HINTS: dict[str | int, str] = {
     "key": "Use dotted words of small letters, for example r or python.gpu.",
     "command": "Write the command as a list, for example [python3, main.py].",
     "kind": "Use one of: table, plot, network, array, text.",
+    "environment": "Write for example 'environment: {python: requirements.lock}' or '{r: [survival]}'.",
 }

@@ -116,7 +116,7 @@ def register(session: Session, store: ProtocolStore, version: Version) -> bool:
             protocol_id=protocol.id,
             commit=version.commit,
             version=version.name,
-            manifest=manifest.model_dump(mode="json"),
+            manifest=manifest.stored(),
         )
         .on_conflict_do_nothing()
         .returning(ProtocolVersion.id)

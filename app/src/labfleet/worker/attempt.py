@@ -25,6 +25,7 @@ from labfleet.worker.heartbeat import Heartbeat
 from labfleet.worker.meter import Meter, group_of
 from labfleet.worker.outputs import Artifact, BadOutput, collect, salvage, upload
 from labfleet.worker.patience import Patience
+from labfleet.worker.preparing import Preparation, Prepared, Stopped, Unprepared
 from labfleet.worker.spec import FINISHED, STOP_SIGNAL, Spec, load, take_token
 from labfleet.worker.watch import Exceeded, Watch, require_room
 
@@ -42,6 +43,7 @@ class Shepherd:
         self._places = sandbox.Places(directory)
         self._patience = Patience(spec.host.patience_seconds)
         self._usage: dict[str, float] = {}
+        self._told = dict(spec.host.environment)
         self._client = Client(spec.host.url, token, spec.host.ca_file)
         self._heartbeat = Heartbeat(
             Client(spec.host.url, token, spec.host.ca_file),
@@ -69,8 +71,11 @@ class Shepherd:
         try:
             self._prepare()
             if self.stop.is_set():
-                return verdict.judge(Ending(None, stopped=True))
+                raise Stopped
             return self._judge(self._execute())
+        except Unprepared as error:
+            self._flush_log()
+            return error.verdict()
         except BadArchive as error:
             return verdict.user_failure(str(error))
         except (BadOutput, Exceeded) as error:
@@ -101,23 +106,35 @@ class Shepherd:
             fetch_input(self._client, self._patience, spec.base, item, places.inputs)
 
     def _execute(self) -> Ending:
+        spec, places = self._spec, self._places
+        with Capture(places.log, spec.limits.log_bytes) as capture:
+            prepared = Preparation(spec, places, capture, self.stop).run()
+            self._told |= prepared.told
+            try:
+                if prepared.spoke:
+                    self._tell_progress(0, "")
+                return self._run_sandbox(capture, prepared)
+            finally:
+                prepared.release()
+
+    def _run_sandbox(self, capture: Capture, prepared: Prepared) -> Ending:
+        spec, places = self._spec, self._places
+        watch = Watch(spec.limits, places.outputs, Meter(group_of()))
+        execution = Execution(watch, capture, self.stop, spec.host.grace_seconds)
         # While the sandbox runs there is time for the TLS handshake of what is said afterwards.
         opening = threading.Thread(target=self._client.open, name="opening", daemon=True)
         opening.start()
         try:
-            return self._run_sandbox()
+            return execution.run(lambda status_fd: sandbox.argv(spec, places, status_fd, prepared.path))
         finally:
             opening.join()
 
-    def _run_sandbox(self) -> Ending:
-        spec, places = self._spec, self._places
-        with Capture(places.log, spec.limits.log_bytes) as capture:
-            watch = Watch(spec.limits, places.outputs, Meter(group_of()))
-            execution = Execution(watch, capture, self.stop, spec.host.grace_seconds)
-            return execution.run(lambda status_fd: sandbox.argv(spec, places, status_fd))
+    def _tell_progress(self, progress: float, text: str) -> None:
+        content = {"progress": progress, "progress_text": text}
+        self._patience.call(lambda: self._client.call("POST", f"{self._spec.base}/heartbeat", content))
 
     def _flush_log(self) -> None:
-        if not self._heartbeat.lost:
+        if not self._heartbeat.lost and self._places.log.exists():
             self._patience.call(lambda: self._heartbeat.send_log(self._client))
 
     def _deliver(self, result: Verdict) -> Verdict:
@@ -156,7 +173,7 @@ class Shepherd:
         if self._heartbeat.lost:
             log.warning("the attempt counts no more: %s", self._heartbeat.lost)
             return
-        result |= {"usage": self._usage, "environment": self._spec.host.environment}
+        result |= {"usage": self._usage, "environment": self._told}
         log.info("finishing: %s", result)
         crash.point("attempt_before_finish")
         self._patience.call(lambda: self._client.call("POST", f"{self._spec.base}/finish", result))

@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Protocol
 
-from labfleet.worker.capture import Capture
 from labfleet.worker.processes import command_of, send
 from labfleet.worker.watch import Exceeded, Watch
 
@@ -36,10 +35,24 @@ class Ending:
     usage: dict[str, float] = field(default_factory=dict)
 
 
+class Listener(Protocol):
+    """Takes what the sandbox prints, and our own notes; knows the last words of its standard error."""
+
+    def write(self, piece: bytes, *, is_error: bool) -> None:
+        """A piece of standard output or standard error."""
+
+    def note(self, text: str) -> None:
+        """A line of ours."""
+
+    @property
+    def last_words(self) -> str:
+        """The last line of standard error that isn't blank."""
+
+
 class Execution:
     """One run of one sandbox."""
 
-    def __init__(self, watch: Watch, capture: Capture, stop: threading.Event, grace_seconds: float) -> None:
+    def __init__(self, watch: Watch, capture: Listener, stop: threading.Event, grace_seconds: float) -> None:
         self._watch = watch
         self._capture = capture
         self._stop = stop

@@ -16,6 +16,9 @@ BWRAP = "bwrap"
 ROOT = "/labfleet"
 PROTOCOL, INPUTS, OUTPUTS = f"{ROOT}/protocol", f"{ROOT}/inputs", f"{ROOT}/outputs"
 PARAMETERS, PROGRESS = f"{ROOT}/parameters.json", f"{ROOT}/progress"
+ENVIRONMENT = f"{ROOT}/environment"
+"""Where a protocol's Python environment lies, also while it is built: its programs name the place."""
+PATH = "/usr/local/bin:/usr/bin:/bin"
 USER_ID = 1000
 SHARED_MEMORY_BYTES = 64 * 1024**2
 OPEN_FILES = 4096
@@ -65,22 +68,32 @@ class Places:
         for name, text in IDENTITY.items():
             (self.identity / name).write_text(text, encoding="utf-8")
 
+    def report(self, text: str) -> None:
+        """Say as the attempt's progress what is done before its command runs; empty: it is done."""
+        with self.progress.open("a", encoding="utf-8") as progress:
+            progress.write(f"0.00 {text}\n")
 
-def argv(spec: Spec, places: Places, status_fd: int) -> list[str]:
-    """bubblewrap's whole command line; it reports the child's exit on `status_fd`."""
+
+def argv(spec: Spec, places: Places, status_fd: int, environment: Path | None = None) -> list[str]:
+    """bubblewrap's whole command line; it reports the child's exit on `status_fd`.
+
+    `environment` is the protocol's Python environment, if it has one.
+    """
     return [
         BWRAP,
-        *_isolation(status_fd),
-        *_system(spec.host.readonly_paths),
+        *isolation(status_fd),
+        *system(spec.host.readonly_paths),
+        *(("--ro-bind", str(environment), ENVIRONMENT) if environment else ()),
         *_attempt(places, spec.limits),
-        *_environment(spec),
+        *_environment(spec, environment is not None),
         "--",
         *_rlimits(spec.limits),
         *spec.command,
     ]
 
 
-def _isolation(status_fd: int) -> list[str]:
+def isolation(status_fd: int) -> list[str]:
+    """Away from everything: no network, no capability, no environment, another user."""
     return [
         "--unshare-all",
         "--unshare-user",
@@ -95,7 +108,8 @@ def _isolation(status_fd: int) -> list[str]:
     ]
 
 
-def _system(extra: Iterable[str]) -> list[str]:
+def system(extra: Iterable[str]) -> list[str]:
+    """The machine's programs and what these need, read-only."""
     words = ["--ro-bind", "/usr", "/usr"]
     for link in filter(os.path.lexists, LINKS):
         words += _link_or_bind(link)
@@ -132,10 +146,11 @@ def scratch_bytes(limits: Limits) -> int:
     return limits.memory_bytes // 2
 
 
-def _environment(spec: Spec) -> list[str]:
+def _environment(spec: Spec, own: bool) -> list[str]:
     cores = str(spec.cores)
     values = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        **({"VIRTUAL_ENV": ENVIRONMENT} if own else {}),
+        "PATH": f"{ENVIRONMENT}/bin:{PATH}" if own else PATH,
         "HOME": "/tmp",  # noqa: S108  (the sandbox's own)
         "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",
@@ -147,6 +162,11 @@ def _environment(spec: Spec) -> list[str]:
         "LABFLEET_OUTPUTS": OUTPUTS,
         "LABFLEET_PROGRESS": PROGRESS,
     }
+    return variables(values)
+
+
+def variables(values: dict[str, str]) -> list[str]:
+    """Options that set the environment's variables."""
     return [word for name, value in values.items() for word in ("--setenv", name, value)]
 
 

@@ -58,9 +58,24 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Packages:
+    """How environments are made here: where they lie, which index they come from (none: only from wheels of
+    the protocol), whether source packages may be built, and what building one and keeping all may take."""
+
+    directory: str = ""
+    index_url: str = ""
+    ca_file: str | None = None
+    sdists: bool = False
+    build_seconds: float = 900
+    environment_bytes: int = 2 * 1024**3
+    cache_bytes: int = 5 * 1024**3
+
+
+@dataclass(frozen=True)
 class Host:
     """What the worker says of itself: where to report, how patient to be, what to show the sandbox, what
-    results depend on (`environment`), and where protocols that were fetched before lie."""
+    results depend on (`environment`), where protocols that were fetched before lie, and how environments of
+    protocols are made (`packages`)."""
 
     url: str
     ca_file: str | None
@@ -70,11 +85,13 @@ class Host:
     environment: dict[str, str] = field(default_factory=dict)
     protocol_cache: str = ""
     protocol_cache_bytes: int = 0
+    packages: Packages = Packages()
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One attempt: who it is, what to run, within which limits."""
+    """One attempt: who it is, what to run, within which limits. `environment` is the manifest's."""
 
     task: str
     number: int
@@ -87,6 +104,7 @@ class Spec:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     limits: Limits
+    environment: dict[str, Any] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
@@ -124,6 +142,7 @@ def from_claim(task: str, number: int, claim: dict[str, Any], host: Host) -> Spe
             Output(name, item["path"], item["kind"], item.get("optional", False)) for name, item in outputs
         ),
         limits=_known(Limits, claim["limits"]),
+        environment=protocol.get("environment", {}),
     )
 
 
@@ -136,10 +155,12 @@ def _known(kind: type[T], claimed: dict[str, Any]) -> T:
 def load(directory: Path) -> Spec:
     """Read what `save` wrote."""
     raw = json.loads((directory / SPEC).read_text(encoding="utf-8"))
+    host = raw["host"]
+    host |= {"readonly_paths": tuple(host["readonly_paths"]), "packages": Packages(**host["packages"])}
     return Spec(
         **{
             **raw,
-            "host": Host(**{**raw["host"], "readonly_paths": tuple(raw["host"]["readonly_paths"])}),
+            "host": Host(**host),
             "command": tuple(raw["command"]),
             "inputs": tuple(Input(**item) for item in raw["inputs"]),
             "outputs": tuple(Output(**item) for item in raw["outputs"]),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,15 +16,19 @@ from labfleet.log import get_logger
 from labfleet.worker import metrics, units
 from labfleet.worker.bus import BusError
 from labfleet.worker.client import Away, Client, Refused
+from labfleet.worker.environments import Environments
 from labfleet.worker.nursery_client import SUCCESS, Nursery, Wait
 from labfleet.worker.patience import Patience
+from labfleet.worker.removal import remove
 from labfleet.worker.slots import Slots
-from labfleet.worker.spec import FINISHED, Host, attempt_path, from_claim
+from labfleet.worker.spec import FINISHED, Host, Packages, attempt_path, from_claim
 from labfleet.worker.verdict import system_failure
 
 log = get_logger(__name__)
 ATTEMPTS = "attempts"
 """The directory of the attempts' directories, below the work directory."""
+ENVIRONMENTS = "environments"
+"""The same for environments of protocols."""
 _CLAIMS = uuid.UUID("3f2f4b7e-6a55-4d0c-9a3e-2d1c7a1f7c55")
 
 
@@ -182,11 +183,26 @@ class Starter:
             environment=self._environment,
             protocol_cache=str(worker.work_directory / "protocols" / name),
             protocol_cache_bytes=worker.protocol_cache_bytes,
+            packages=self._packages(),
+            name=worker.name,
+        )
+
+    def _packages(self) -> Packages:
+        settings = self._settings.packages
+        return Packages(
+            directory=str(self._settings.worker.work_directory / ENVIRONMENTS),
+            index_url=settings.index_url,
+            ca_file=str(settings.ca_file) if settings.ca_file else None,
+            sdists=settings.sdists,
+            build_seconds=settings.build_seconds,
+            environment_bytes=settings.environment_bytes,
+            cache_bytes=settings.cache_bytes,
         )
 
     def take_over(self) -> None:
-        """Look after what an earlier process has left: remove the directories of attempts that have ended
-        (before a reboot, say), and those of running ones when they end."""
+        """Look after what an earlier process has left: remove unfinished environments, the directories of
+        attempts that have ended (before a reboot, say), and those of running ones when they end."""
+        Environments(self._settings.worker.work_directory / ENVIRONMENTS).sweep()
         alive = units.running()
         for directory in self._attempts.iterdir():
             task, _, number = directory.name.rpartition(".")
@@ -205,17 +221,3 @@ class Starter:
 def _clear(name: str, directory: Path) -> None:
     units.forget(name)
     remove(directory)
-
-
-def remove(directory: Path) -> None:
-    """Remove a directory with whatever an attempt has left in it, also what it has made unreadable."""
-    if not directory.exists():
-        return
-    directory.chmod(stat.S_IRWXU)
-    for path, names, _ in os.walk(directory):
-        # From the top, and before the walk looks into them.
-        for name in names:
-            below = Path(path, name)
-            if not below.is_symlink():
-                below.chmod(stat.S_IRWXU)
-    shutil.rmtree(directory)

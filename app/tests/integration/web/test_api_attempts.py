@@ -158,7 +158,7 @@ def test_refused_artifacts_leave_nothing(
         ("finish", {"outcome": "success", "failure": "user"}),
         ("finish", {"outcome": "won"}),
         ("finish", {"outcome": "success", "usage": {"wall_seconds": -1}}),
-        ("finish", {"outcome": "success", "environment": {"os": "x" * 201}}),
+        ("finish", {"outcome": "success", "environment": {"os": "x" * 20_001}}),
         ("finish", {"outcome": "success", "exit_code": 2**40}),
         ("heartbeat", {"progress": 1.5}),
         ("heartbeat", {"progress": "half"}),

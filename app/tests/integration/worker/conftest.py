@@ -19,7 +19,7 @@ import pytest
 from attempt_server import Attempt, FrontEnd
 from broker import TestBroker
 
-from labfleet.worker.spec import Host, from_claim
+from labfleet.worker.spec import Host, Packages, from_claim
 
 NOBODY = 65534
 
@@ -86,13 +86,21 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         pytest.fail("There is no bwrap on the PATH. Install it: apt-get install bubblewrap", pytrace=False)
     started: list[Shepherding] = []
 
-    def start(code: str = "", *, patience: float = 10, grace: float = 1.0, **values: Any) -> Shepherding:
+    def start(
+        code: str = "",
+        *,
+        patience: float = 10,
+        grace: float = 1.0,
+        packages: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> Shepherding:
         values.setdefault("files", {"main.py": code})
         attempt = front_end.add(Attempt(task=str(uuid.uuid4()), **values))
         directory = work / attempt.task
         directory.mkdir()
         cache = (str(work / "protocols"), 10**6)
-        host = Host(front_end.url, None, grace, patience, (), {"os": "Test 1.0"}, *cache)
+        made = Packages(directory=str(work / "environments"), **(packages or {}))
+        host = Host(front_end.url, None, grace, patience, (), {"os": "Test 1.0"}, *cache, made, "worker1")
         from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
         if os.getuid() == 0:
             for path in (directory, *directory.iterdir()):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labfleet.worker.starter import Order, remove
+from labfleet.worker.removal import remove
+from labfleet.worker.starter import Order
 
 TASK = "0c2e4a3e-6f64-4a1b-9c55-0a4a4e1b7d11"
 

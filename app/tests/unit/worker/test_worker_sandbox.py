@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,12 @@ def test_the_environment_is_the_contracts(words: list[str]) -> None:
     assert values["TMPDIR"] == "/tmp"
     assert values["OMP_NUM_THREADS"] == "2"
     assert not {name for name in values if "TOKEN" in name or "CREDENTIALS" in name}
+
+
+def test_an_environment_is_read_only_and_comes_first(spec: Spec, places: Places, tmp_path: Path) -> None:
+    words = argv(spec, places, 7, tmp_path)
+
+    assert words[words.index(str(tmp_path)) - 1] == "--ro-bind"
+    assert words[words.index(str(tmp_path)) + 1] == sandbox.ENVIRONMENT
+    assert words[words.index("PATH") + 1].startswith(f"{sandbox.ENVIRONMENT}/bin:")
+    assert words[words.index("VIRTUAL_ENV") + 1] == sandbox.ENVIRONMENT

@@ -75,6 +75,7 @@ def _claim(db: Session, task: Task) -> schemas.Claim:
             command=manifest.command,
             outputs=interface["outputs"],
             needs=interface["needs"],
+            environment=interface["environment"],
         ),
         parameters=task.parameters,
         inputs=_inputs(db, task),

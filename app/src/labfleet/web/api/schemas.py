@@ -20,6 +20,11 @@ Environment = Annotated[
     Field(max_length=50),
 ]
 """What results of a machine depend on: os, kernel, architecture, interpreters and their versions."""
+UsedEnvironment = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=50)], Annotated[str, Field(max_length=20_000)]],
+    Field(max_length=50),
+]
+"""The same of one attempt; also the packages of its own environment, in one text."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -471,6 +476,7 @@ class Interface(Out):
     inputs: dict[str, dict[str, Any]]
     outputs: dict[str, dict[str, Any]]
     needs: dict[str, Any]
+    environment: dict[str, Any]
 
 
 class CheckProblem(Out):
@@ -627,6 +633,7 @@ class ClaimedProtocol(Out):
     command: list[str]
     outputs: dict[str, dict[str, Any]]
     needs: dict[str, Any]
+    environment: dict[str, Any]
 
 
 class ClaimedInput(Out):
@@ -701,7 +708,7 @@ class FinishIn(FromWorker):
     exit_code: Annotated[int, Field(strict=True, ge=-(2**31), le=2**31)] | None = None
     message: Annotated[str, Field(max_length=100_000)] = ""
     usage: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")], Amount] = {}
-    environment: Environment = {}
+    environment: UsedEnvironment = {}
 
 
 class Finished(Out):

@@ -22,6 +22,14 @@ def test_settings(host: Host) -> None:
             "protocol_cache_bytes": 1000000,
             "sandbox_readonly_paths": ["/opt"],
         },
+        "packages": {
+            "index_url": "https://packages.example.org/simple",
+            "ca_file": "/etc/labfleet/tls/worker-package-index.crt",
+            "sdists": True,
+            "build_seconds": 60,
+            "environment_bytes": 1000000,
+            "cache_bytes": 3000000,
+        },
         "broker": {"hosts": [address], "port": 5673, "vhost": "other", "user": "labfleet_worker"},
         "front_ends": {
             "web": {"url": "https://192.0.2.1", "ca_file": ca_file.format("web")},
