@@ -171,6 +171,18 @@ class JobsSection(Section):
     tasks_shown: int = Field(default=100, gt=0)
 
 
+class ProtocolsSection(Section):
+    """`[protocols]`: what users may bring, and what git may take for it."""
+
+    max_archive_bytes: int = Field(default=16 * MIB, gt=0)
+    # One push, as git packs it.
+    max_push_bytes: int = Field(default=64 * MIB, gt=0)
+    # One clone, fetch or push, as a whole; and how many of them a web process serves at a time.
+    git_seconds: float = Field(default=300, gt=0)
+    git_at_once: int = Field(default=2, gt=0)
+    git_memory_bytes: int = Field(default=GIB, gt=0)
+
+
 class WebhooksSection(Section):
     """`[webhooks]`: where the end of a job may be told, and how often we try. No network: off."""
 
@@ -300,6 +312,7 @@ class WebserverSettings(TierSettings):
     leases: LeasesSection = LeasesSection()
     limits: LimitsSection = LimitsSection()
     jobs: JobsSection = JobsSection()
+    protocols: ProtocolsSection = ProtocolsSection()
     webhooks: WebhooksSection = WebhooksSection()
 
 

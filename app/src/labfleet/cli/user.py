@@ -11,6 +11,7 @@ import click
 
 from labfleet.cli import jobs, queue, verbs
 from labfleet.cli.catalogue import datasets, workers
+from labfleet.cli.git_credential import git_credential
 from labfleet.cli.protocols import protocols
 from labfleet.cli.session import login
 from labfleet.cli.submit import resubmit, submit, validate
@@ -20,7 +21,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Submit and follow": [login, validate, submit, watch, resubmit],
     "Find and look": jobs.COMMANDS,
     "Act on jobs and tasks": verbs.COMMANDS,
-    "What there is": [protocols, datasets, workers],
+    "What there is": [protocols, datasets, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,
 }
 COMMANDS: list[click.Command] = [command for section in SECTIONS.values() for command in section]

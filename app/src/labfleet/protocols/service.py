@@ -5,12 +5,13 @@ As everywhere, these functions take a session and never commit. Who may see what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
@@ -32,9 +33,11 @@ __all__ = [
     "keep",
     "list_protocols",
     "register",
+    "take_in",
 ]
 
 Accept = Callable[[User, int], object]
+_SHORT_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 class ProtocolInUse(Conflict):
@@ -128,6 +131,39 @@ def register(session: Session, store: ProtocolStore, version: Version) -> bool:
     return entered is not None
 
 
+def take_in(
+    session: Session,
+    store: ProtocolStore,
+    user: User,
+    name: str,
+    *,
+    pushed: ProtocolStore | None = None,
+    accept: Accept = lambda owner, size: None,
+) -> list[Version]:
+    """Enter what somebody has pushed and the hook has judged; gives the new versions, oldest first.
+
+    `pushed` is the store in which a new protocol lies, which is moved into `store`. Raises `NameTaken`, and
+    whatever `accept` does; the caller brings the refs back then.
+    """
+    source = pushed or store
+    versions = source.name_newest(name)
+    if not versions:
+        return []
+    protocol, fresh = claim(session, store, user, versions[-1].manifest)
+    if pushed is not None and not fresh:
+        raise NameTaken(f"Somebody else has made a protocol '{name}' meanwhile.")
+    if protocol.owner is not None:
+        accept(protocol.owner, max(source.size(name) - protocol.stored_bytes, 0))
+    if pushed is not None:
+        store.move_in(pushed, name)
+    try:
+        return [version for version in versions if register(session, store, version)]
+    except BaseException:
+        if pushed is not None:
+            store.remove(name)
+        raise
+
+
 def _texts(manifest: Manifest) -> dict[str, Any]:
     return {"name": manifest.name, "title": manifest.title, "description": manifest.description}
 
@@ -166,11 +202,18 @@ def list_protocols(session: Session, viewer: User, text: str = "") -> list[Proto
     return list(session.scalars(query))
 
 
+def _is_commit(text: str) -> ColumnElement[bool]:
+    """Whether a version's commit is `text`, or begins with it where that is long enough to mean one."""
+    if not _SHORT_COMMIT.fullmatch(text):
+        return ProtocolVersion.commit == text
+    return ProtocolVersion.commit.startswith(text)
+
+
 def find_version(session: Session, viewer: User, name: str, version: str | None = None) -> ProtocolVersion:
     """A version by its name or commit, or the newest; `UnknownProtocol`, `UnknownVersion`."""
     query = select(ProtocolVersion).join(Protocol).where(Protocol.name == name, visible_to(viewer))
     if version is not None:
-        query = query.where((ProtocolVersion.version == version) | (ProtocolVersion.commit == version))
+        query = query.where(or_(ProtocolVersion.version == version, _is_commit(version)))
     newest = query.order_by(ProtocolVersion.created_at.desc(), ProtocolVersion.id.desc()).limit(1)
     found = session.scalars(newest).one_or_none()
     if found is not None:

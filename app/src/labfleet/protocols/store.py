@@ -5,10 +5,11 @@ A version never changes: an unchanged directory is found again, a changed one ne
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,12 @@ from labfleet.protocols.tree import Entry, entries_of
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _NOBODY = "0" * 40
 _REF = "refs/tags/"
+MAIN = "refs/heads/main"
+# Commits without a tag of their own are kept here; nobody sees these refs by git.
+HIDDEN = "refs/labfleet/"
 
 # Git reads no configuration but this: neither a user's nor the machine's may change what is kept.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_ATTR_NOSYSTEM": "1",
@@ -70,11 +74,12 @@ class Version:
     manifest: Manifest
     commit: str
     created: bool
+    label: str | None = None
 
     @property
     def name(self) -> str:
-        """What it is called."""
-        return self.manifest.version
+        """What it is called: as its manifest says, unless that was the name of an earlier commit."""
+        return self.label or self.manifest.version
 
 
 class ProtocolStore:
@@ -111,7 +116,7 @@ class ProtocolStore:
 
     def size(self, name: str) -> int:
         """How many bytes the repository takes."""
-        places = os.walk(self.directory / f"{name}.git")
+        places = os.walk(self.path(name))
         return sum((Path(at) / file).lstat().st_size for at, _, files in places for file in files)
 
     def remove(self, name: str) -> None:
@@ -119,7 +124,73 @@ class ProtocolStore:
         if not self.has(name):
             return
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".old-") as away:
-            (self.directory / f"{name}.git").rename(Path(away) / f"{name}.git")
+            self.path(name).rename(Path(away) / f"{name}.git")
+
+    def path(self, name: str) -> Path:
+        """Where the repository is; `UnknownProtocol`."""
+        if not self.has(name):
+            raise UnknownProtocol(f"There is no protocol '{name[:80]}'.")
+        return self.directory / f"{name}.git"
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[ProtocolStore]:
+        """A store with an empty repository of this name, which goes away unless it is moved in."""
+        if not re.fullmatch(NAME, name):
+            raise UnknownProtocol(f"There is no protocol '{name[:80]}'.")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix=".push-") as place, _told():
+            other = ProtocolStore(Path(place))
+            other._repository(name, create=True)
+            yield other
+
+    def move_in(self, other: ProtocolStore, name: str) -> None:
+        """Take the repository of another store on the same file system."""
+        other.path(name).rename(self.directory / f"{name}.git")
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Let nobody else push to the protocol meanwhile; `Unavailable` if somebody does."""
+        with (self.path(name) / "labfleet.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise Unavailable("Another push to this protocol is under way.") from None
+            yield
+
+    def refs(self, name: str) -> dict[str, str]:
+        """All refs and what they lead to."""
+        with _told():
+            listed = str(self._repository(name).for_each_ref("--format=%(refname) %(objectname)"))
+        return dict(line.split(" ") for line in listed.splitlines())
+
+    def restore(self, name: str, refs: Mapping[str, str]) -> None:
+        """Make the refs what they were."""
+        with _told():
+            git = self._repository(name)
+            for ref in set(self.refs(name)) - set(refs):
+                git.update_ref("-d", ref)
+            for ref, leads_to in refs.items():
+                git.update_ref(ref, leads_to)
+
+    def name_newest(self, name: str) -> list[Version]:
+        """Give main's newest commit a name if it has none yet; all versions, the oldest first.
+
+        It is called as its manifest says. Where an earlier commit has that name, the beginning of its id is
+        added: `1.0.0+3fa9c12ab0`.
+        """
+        with _told():
+            git = self._repository(name)
+            known = _tags(git)
+            newest = next(iter(_history(git)), None)
+            if newest is not None and newest not in known.values():
+                version = self.manifest(name, newest).version
+                ref = f"{_REF}{version}" if version not in known else f"{HIDDEN}{version}+{newest[:10]}"
+                git.update_ref(ref, newest, _NOBODY)
+                known = _tags(git)
+        return [
+            Version(self.manifest(name, commit), commit, created=True, label=label)
+            for label, commit in reversed(known.items())
+        ]
 
     def versions(self, name: str) -> dict[str, str]:
         """Version → commit of a protocol, newest first."""
@@ -165,11 +236,11 @@ class ProtocolStore:
         if not (path / "HEAD").is_file():
             _create(path)
         git = Git(path)
-        git.update_environment(**_ENVIRONMENT, GIT_DIR=str(path))
+        git.update_environment(**ENVIRONMENT, GIT_DIR=str(path))
         return git
 
     def _commit(self, git: Git, manifest: Manifest, tree: str) -> Version:
-        newest = next(iter(_tags(git).values()), None)
+        newest = next(iter(_history(git)), None)
         parent = ["-p", newest] if newest else []
         commit = str(git.commit_tree(tree, *parent, "-m", f"{manifest.name} {manifest.version}"))
         try:
@@ -177,7 +248,7 @@ class ProtocolStore:
             git.update_ref(f"{_REF}{manifest.version}", commit, _NOBODY)
         except GitCommandError:
             return self._same(git, manifest, tree, _tags(git)[manifest.version])
-        git.update_ref("refs/heads/main", commit)
+        git.update_ref(MAIN, commit)
         return Version(manifest, commit, created=True)
 
     def _same(self, git: Git, manifest: Manifest, tree: str, commit: str) -> Version:
@@ -191,7 +262,7 @@ def _create(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as name:
         fresh = Path(name) / path.name
         git = Git(name)
-        git.update_environment(**_ENVIRONMENT)
+        git.update_environment(**ENVIRONMENT)
         git.init("--bare", "--quiet", "--template=", "--initial-branch=main", str(fresh))
         # What a protocol says of itself in .gitattributes must not change what a worker gets of it.
         (fresh / "info").mkdir()
@@ -206,15 +277,17 @@ def _create(path: Path) -> None:
 def _tags(git: Git) -> dict[str, str]:
     """Version → commit, newest first. Same-second commits are told apart by their place in history."""
     order = {commit: index for index, commit in enumerate(_history(git))}
-    listed = str(git.for_each_ref("--format=%(refname:strip=2) %(objectname)", _REF))
+    # An annotated tag leads to its commit by a second step (*).
+    form = "%(refname:strip=2) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+    listed = str(git.for_each_ref("--sort=-creatordate", f"--format={form}", _REF, HIDDEN))
     pairs = [line.split(" ") for line in listed.splitlines()]
     tags = {version: commit for version, commit in pairs if re.fullmatch(VERSION, version)}
-    return dict(sorted(tags.items(), key=lambda item: order.get(item[1], -1)))
+    return dict(sorted(tags.items(), key=lambda item: order.get(item[1], len(order))))
 
 
 def _history(git: Git) -> list[str]:
     try:
-        return str(git.rev_list("--first-parent", "refs/heads/main")).split()
+        return str(git.rev_list("--first-parent", MAIN)).split()
     except GitCommandError:
         return []  # no version yet
 

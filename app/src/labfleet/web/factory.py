@@ -14,6 +14,7 @@ from labfleet.config import WebserverSettings
 from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
 from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
+from labfleet.web.git import git
 from labfleet.web.pages import artifacts, docs, frame, home, session, submit, workers
 from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import jobs as job_pages
@@ -72,6 +73,7 @@ def bare_app() -> APIFlask:
     problems.register(app)
     for blueprint in blueprints.ALL:
         app.register_blueprint(blueprint)
+    app.register_blueprint(git)
     frame.register(app, version("labfleet"))
     return app
 

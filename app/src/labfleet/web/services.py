@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import cast
 
 from flask import current_app
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet import config
-from labfleet.config import WebserverSettings
+from labfleet.config import ProtocolsSection, WebserverSettings
 from labfleet.datasets.logs import LogStore
 from labfleet.datasets.store import BlobStore
 from labfleet.db.engine import make_engine, session_factory
@@ -35,6 +36,8 @@ class Services:
     signing_keys: Sequence[str]
     worker_tokens: dict[str, list[str]]
     logins: RateLimit
+    # Clones, fetches and pushes that are under way: they must leave threads for everything else.
+    gits: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ProtocolsSection().git_at_once))
 
 
 def from_settings(settings: WebserverSettings) -> Services:
@@ -54,6 +57,7 @@ def from_settings(settings: WebserverSettings) -> Services:
         signing_keys=config.credential_lines("signing_keys"),
         worker_tokens=worker_hashes(config.credential("worker_tokens")),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
+        gits=BoundedSemaphore(settings.protocols.git_at_once),
     )
 
 

@@ -15,7 +15,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
 from labfleet import config
-from labfleet.config import DispatcherSection, JobsSection, LimitsSection, WebSection, WebserverSettings
+from labfleet.config import (
+    DispatcherSection,
+    JobsSection,
+    LimitsSection,
+    ProtocolsSection,
+    WebSection,
+    WebserverSettings,
+)
 from labfleet.datasets.logs import LogStore
 from labfleet.datasets.store import BlobStore
 from labfleet.db.models import User
@@ -92,6 +99,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WebserverSettin
         web=web,
         dispatcher=DispatcherSection(runner_urls=["https://127.0.0.1:9"]),
         jobs=JobsSection(max_spec_bytes=200_000),
+        protocols=ProtocolsSection(max_push_bytes=3_000_000),
         limits=LimitsSection(output_bytes=50_000, log_bytes=10_000, memory_bytes=128 * 1024 * 1024),
     )
 

@@ -20,7 +20,6 @@ from labfleet.web.files import read_body
 from labfleet.web.keeping import keep_archive
 from labfleet.web.services import services
 
-MAX_ARCHIVE = 16 * 1024 * 1024
 TAR = {"schema": {"type": "string", "format": "binary"}}
 BODY = {"required": True, "content": {"application/x-tar": TAR, "application/gzip": TAR}}
 Kept = tuple[schemas.KeptVersion, int, dict[str, str]]
@@ -92,7 +91,9 @@ def send_version(name: str) -> Kept:
 
 
 def _keep(name: str | None) -> Kept:
-    version = keep_archive(current_user(), BytesIO(read_body(MAX_ARCHIVE)), name)
+    version = keep_archive(
+        current_user(), BytesIO(read_body(services().settings.protocols.max_archive_bytes)), name
+    )
     manifest = version.manifest
     answer = schemas.KeptVersion(
         protocol=manifest.name, version=version.name, commit=version.commit, created=version.created
@@ -125,7 +126,9 @@ def check_protocol() -> schemas.Check:
 
     The body is the protocol as a tar or tar.gz. Nothing of it is kept or run.
     """
-    return schemas.Check.model_validate(check_archive(BytesIO(read_body(MAX_ARCHIVE))).as_dict())
+    return schemas.Check.model_validate(
+        check_archive(BytesIO(read_body(services().settings.protocols.max_archive_bytes))).as_dict()
+    )
 
 
 @user.post("/protocols/<name>/share")
