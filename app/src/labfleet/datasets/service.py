@@ -78,3 +78,11 @@ def media_type_for(name: str, claimed: str) -> str:
     if claimed not in _UNSPOKEN and _MEDIA_TYPE.fullmatch(claimed):
         return claimed
     return mimetypes.guess_type(name)[0] or OCTETS
+
+
+def same_as(session: Session, owner: User, name: str, sha256: str) -> uuid.UUID | None:
+    """The owner's newest dataset of this name and content, if there is one."""
+    statement = select(Dataset.id).where(
+        Dataset.owner_id == owner.id, Dataset.name == name, Dataset.sha256 == sha256
+    )
+    return session.scalars(statement.order_by(Dataset.created_at.desc()).limit(1)).one_or_none()

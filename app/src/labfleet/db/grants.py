@@ -37,6 +37,7 @@ WEB: Mapping[str, str] = {
     "deliveries": ADD,
     "workers": ALL,
     "fleet_samples": READ,
+    "analyses": "SELECT, INSERT, DELETE",
     "alembic_version": READ,
     "schema_changes": READ,
 }

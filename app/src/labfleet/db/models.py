@@ -477,6 +477,21 @@ class FleetSample(Base):
     running: Mapped[int]
 
 
+class Analysis(Base):
+    """Saved settings of a protocol's form (`jobs.analyses`). By name: protocols and versions may go."""
+
+    __tablename__ = "analyses"
+    __table_args__ = (Index("ix_analyses_owner_id_protocol", "owner_id", "protocol"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    protocol: Mapped[str]
+    version: Mapped[str]
+    name: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class Reservation(Base):
     """Slots of the fleet that only tasks of one key may fill."""
 

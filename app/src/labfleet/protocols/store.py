@@ -82,6 +82,10 @@ class Version:
         return self.label or self.manifest.version
 
 
+SAMPLE = re.compile(r"sample(-[a-z][a-z0-9_]*)?\.[a-z0-9.]{1,16}")
+"""Data to try a protocol on: for its first input slot, or for the one that is named."""
+
+
 class ProtocolStore:
     """The bare repositories below `directory`; safe for several processes at once."""
 
@@ -215,6 +219,23 @@ class ProtocolStore:
                 "blob", f"{commit}:{MANIFEST}", strip_newline_in_stdout=False
             )
         return read_manifest(str(text).encode())
+
+    def samples(self, name: str, commit: str) -> list[str]:
+        """The files `sample.ENDING` and `sample-SLOT.ENDING` that lie beside the manifest."""
+        with _told():
+            entries = str(self._at(name, commit).ls_tree("--name-only", "-z", commit)).split("\0")
+        return [entry for entry in entries if SAMPLE.fullmatch(entry)]
+
+    def sample(self, name: str, commit: str, file: str) -> bytes:
+        """The content of one of `samples`."""
+        if not SAMPLE.fullmatch(file):
+            raise UnknownVersion(f"'{file[:80]}' is no sample of the protocol.")
+        with _told():
+            git = self._at(name, commit)
+            content = git.cat_file(
+                "blob", f"{commit}:{file}", strip_newline_in_stdout=False, stdout_as_string=False
+            )
+        return bytes(content)
 
     def archive(self, name: str, commit: str) -> Iterator[bytes]:
         """The files of one commit as a tar, chunk by chunk. Errors come before the first chunk."""

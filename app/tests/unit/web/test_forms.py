@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labfleet.web.pages.forms import fields_of, read_form, slots_of, with_errors
+from labfleet.web.pages.forms import fields_of, read_form, read_sweep, slots_of, with_errors, with_sweep
 
 SCHEMA = {
     "type": "object",
@@ -127,3 +127,53 @@ def test_slots() -> None:
 def test_a_protocol_without_parameters_has_no_fields() -> None:
     assert fields_of({"type": "object"}) == []
     assert read_form({"type": "object"}, {"p-x": "1"}) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("genes", "10, 20\n30", [10, 20, 30]),
+        ("genes", "10:60:10", [10, 20, 30, 40, 50, 60]),
+        ("genes", "5", [5]),
+        ("power", "0:0.3:0.1", [0.0, 0.1, 0.2, 0.3]),
+        ("method", "pearson, 3", ["pearson", 3]),
+        ("name", "a, b", ["a", "b"]),
+    ],
+)
+def test_several_values_become_a_sweep(name: str, text: str, values: list[object]) -> None:
+    grid, fields = read_sweep(SCHEMA, fields_of(SCHEMA), {f"s-{name}": text})
+    assert grid == {f"parameters.{name}": values}
+    assert [field.many for field in fields if field.many] == [text]
+    shown = with_sweep(fields_of(SCHEMA), grid)
+    assert read_sweep(SCHEMA, shown, {f"s-{field.name}": field.many for field in shown})[0] == grid
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("genes", "10, many", "no whole number"),
+        ("genes", "0:1:0.5", "no whole numbers"),
+        ("genes", "1:9:0", "FIRST:LAST:STEP"),
+        ("genes", "9:1:1", "FIRST:LAST:STEP"),
+        ("genes", "1:inf:1", "no whole number"),
+        ("power", "0:1e9:1", "more than"),
+        ("power", "1e999:2e999:1", "FIRST:LAST:STEP"),
+        ("genes", "1, 1", "twice"),
+        ("method", "kendall", "one of the list"),
+    ],
+)
+def test_what_is_wrong_with_several_values_is_told(name: str, text: str, told: str) -> None:
+    grid, fields = read_sweep(SCHEMA, fields_of(SCHEMA), {f"s-{name}": text})
+    assert grid == {}
+    (error,) = [field.error for field in fields if field.error]
+    assert told in error
+
+
+def test_several_values_are_for_single_values_only() -> None:
+    given = {"s-words": "a, b", "s-directed": "true", "s-genes": "  "}
+    assert read_sweep(SCHEMA, fields_of(SCHEMA), given)[0] == {}
+
+
+def test_ranges_in_words() -> None:
+    fields = {field.name: field for field in fields_of(SCHEMA)}
+    assert (fields["genes"].range, fields["power"].range, fields["name"].range) == ("2 to 99.", "", "")

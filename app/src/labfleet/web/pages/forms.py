@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 Schema = Mapping[str, Any]
 PREFIX = "p-"
+SWEEP = "s-"
+# In one field; how many tasks a job may have is for `labfleet.jobs` to say.
+MAX_VALUES = 10_000
+RANGE = re.compile(r"([-+.0-9eE]+):([-+.0-9eE]+):([-+.0-9eE]+)")
+Grid = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,25 @@ class Field:
     step: str = "any"
     accept: str = ""
     error: str = ""
+    many: str = ""
+    """Several values for it, of which each becomes a task, as they were typed."""
+    chosen: tuple[str, ...] = ()
+    """Of an input slot: several datasets, of which each becomes a task."""
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether several values can be given."""
+        return self.kind in {"number", "select", "text"}
+
+    @property
+    def range(self) -> str:
+        """Which numbers are taken, in words."""
+        low, high = self.minimum, self.maximum
+        if self.kind != "number" or (low is None and high is None):
+            return ""
+        if low is None:
+            return f"At most {high:g}."
+        return f"At least {low:g}." if high is None else f"{low:g} to {high:g}."
 
 
 def fields_of(schema: Schema, values: Mapping[str, Any] | None = None) -> list[Field]:
@@ -112,6 +138,56 @@ def read_form(schema: Schema, given: Mapping[str, str]) -> tuple[dict[str, Any],
     return parameters, fields
 
 
+def read_sweep(schema: Schema, fields: list[Field], given: Mapping[str, str]) -> tuple[Grid, list[Field]]:
+    """The values of fields that were given several (`s-NAME`), and the fields again, with any `error`."""
+    grid: Grid = {}
+    read = []
+    for field in fields:
+        text = given.get(SWEEP + field.name, "").strip()
+        if field.sweeps and text:
+            try:
+                grid[f"parameters.{field.name}"] = _several(field, schema["properties"][field.name], text)
+                field = replace(field, many=text)  # noqa: PLW2901 - the same field, filled in
+            except ValueError as error:
+                field = replace(field, many=text, error=str(error))  # noqa: PLW2901
+        read.append(field)
+    return grid, read
+
+
+def _several(field: Field, schema: Schema, text: str) -> list[Any]:
+    parts = [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]
+    if field.kind == "number" and len(parts) == 1 and (spread := RANGE.fullmatch(parts[0])):
+        return _spread(*map(float, spread.groups()), whole=_type(schema) == "integer")
+    if len(parts) > MAX_VALUES:
+        raise ValueError(f"These are more than {MAX_VALUES} values.")
+    values = [_value(field, schema, part) for part in parts]
+    if len({_choice(value) for value in values}) < len(values):
+        raise ValueError("A value is there twice.")
+    return values
+
+
+def _spread(first: float, last: float, step: float, *, whole: bool) -> list[Any]:
+    if not all(map(math.isfinite, (first, last, step))) or step <= 0 or last < first:
+        raise ValueError("Write a range as FIRST:LAST:STEP, for example 10:60:10.")
+    count = math.floor((last - first) / step + 1e-9) + 1
+    if count > MAX_VALUES:
+        raise ValueError(f"These are more than {MAX_VALUES} values.")
+    values = [float(f"{first + index * step:.12g}") for index in range(count)]
+    if whole and any(value != int(value) for value in values):
+        raise ValueError("The range has values that are no whole numbers.")
+    return [int(value) for value in values] if whole else values
+
+
+def with_sweep(fields: list[Field], sweep: Mapping[str, list[Any]]) -> list[Field]:
+    """The fields with several values as a saved `sweep` has them."""
+    return [
+        replace(field, many=", ".join(_choice(value) for value in sweep[f"parameters.{field.name}"]))
+        if f"parameters.{field.name}" in sweep
+        else field
+        for field in fields
+    ]
+
+
 def _value(field: Field, schema: Schema, text: str) -> Any:
     if field.kind == "checkbox":
         return text == "true"
@@ -164,8 +240,12 @@ def with_errors(fields: list[Field], errors: list[dict[str, str]]) -> list[Field
     return [replace(field, error=told.get(field.name, field.error)) for field in fields]
 
 
-def slots_of(inputs: Mapping[str, Mapping[str, Any]], values: Mapping[str, str]) -> list[Field]:
-    """A field for each input slot; `values` are slot → dataset id."""
+def slots_of(
+    inputs: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Any],
+    sweep: Mapping[str, list[Any]] | None = None,
+) -> list[Field]:
+    """A field for each input slot; `values` are slot → dataset id, `sweep` has several of them."""
     return [
         Field(
             id=f"i-{name}",
@@ -174,7 +254,8 @@ def slots_of(inputs: Mapping[str, Mapping[str, Any]], values: Mapping[str, str])
             help=slot.get("description", ""),
             kind="dataset",
             required=not slot.get("optional", False),
-            value=values.get(name, ""),
+            value=str(values.get(name, "")),
+            chosen=tuple(map(str, (sweep or {}).get(f"inputs.{name}", ()))),
             accept=",".join(f".{ending}" for ending in slot.get("formats", [])),
         )
         for name, slot in inputs.items()

@@ -68,7 +68,7 @@
         fail(form, `The upload failed (${request.status}).`);
       }
     });
-    request.open("POST", form.action);
+    request.open("POST", event.submitter?.formAction || form.action);
     request.send(new FormData(form));
   }
 
@@ -111,6 +111,19 @@
     }
   }
 
+  // Files dropped anywhere in the box go to its input.
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      const box = event.target.closest?.(".drop");
+      if (!box) return;
+      box.classList.toggle("over", kind === "dragover");
+      if (kind === "dragleave") return;
+      event.preventDefault();
+      if (kind === "drop" && event.dataTransfer.files.length) {
+        box.querySelector("input[type=file]").files = event.dataTransfer.files;
+      }
+    });
+  }
   // A page that nobody looks at asks for nothing.
   document.addEventListener("htmx:before:request", (event) => {
     if (document.hidden && event.target.closest("[hx-trigger^='every']")) event.preventDefault();
