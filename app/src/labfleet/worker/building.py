@@ -36,7 +36,8 @@ AUTHORITY = f"{sandbox.ROOT}/authority.crt"
 DOWNLOADS = ".downloads"
 """Beside what is installed, so that files are linked from there and not copied; removed at the end."""
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl/certs")
-SCRATCH_BYTES = 1024**3
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+SCRATCH_BYTES, SHARED_BYTES = 1024**3, 16 * 1024**2
 PROCESSES = 512
 CONNECTIONS = 8
 HTTP_SECONDS, HTTP_RETRIES = 30, 2
@@ -76,6 +77,7 @@ class Build:
         self._say = say
         self._lock = ""
         self._pins: list[Pin] = []
+        self._installed = False
 
     def make(self, lock: str, content: bytes, target: Path) -> dict[str, object]:
         """Fill the empty directory `target`; what is in it now. `BadEnvironment` for what its author must
@@ -95,6 +97,8 @@ class Build:
         steps = Steps(self._spec, self._places, self._capture, self._stop, target, listing, bounds)
         self._sure(steps.run(steps.empty()))
         self._install(steps)
+        self._installed = True
+        self._say(f"building the environment: compiling {len(self._pins)} packages")
         ending, _ = steps.run(steps.compile())
         # Some packages carry files for other versions of Python: that not all compile is no fault.
         self._sure((replace(ending, exit_code=0), ""))
@@ -105,7 +109,7 @@ class Build:
         return {"lock": lock, "bytes": size, "packages": _installed(target)}
 
     def _tell(self, size: int) -> None:
-        if size >= MIB:
+        if size >= MIB and not self._installed:
             self._say(f"building the environment: {len(self._pins)} packages, {size // MIB} MiB so far")
 
     def _size(self, target: Path) -> int:
@@ -203,16 +207,17 @@ class Steps:
         command += ["--default-index", index] if index else ["--no-index"]
         return command, bool(index)
 
-    @staticmethod
-    def compile() -> tuple[list[str], bool]:
+    def compile(self) -> tuple[list[str], bool]:
         """Compile the modules: tasks can't write what they compile, and would do so each time. Nothing of the
         environment is run for it (-S: no `.pth` file is read)."""
-        return [PYTHON, "-I", "-S", "-m", "compileall", "-q", "-q", f"{ENVIRONMENT}/lib"], False
+        cores = str(self.spec.cores)
+        return [PYTHON, "-I", "-S", "-m", "compileall", "-qq", "-j", cores, f"{ENVIRONMENT}/lib"], False
 
     def _argv(self, status_fd: int, command: list[str], network: bool) -> list[str]:
         packages = self.spec.host.packages
         words = [sandbox.BWRAP, *sandbox.isolation(status_fd), *sandbox.system(())]
         words += ["--proc", "/proc", "--dev", "/dev"]
+        words += ["--size", str(SHARED_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
         words += ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
         for name in ("passwd", "group"):
             words += ["--ro-bind", str(self.places.identity / name), f"/etc/{name}"]
@@ -248,6 +253,9 @@ class Steps:
         }
         if network and self.spec.host.packages.ca_file:
             values["SSL_CERT_FILE"] = AUTHORITY
+        elif network and Path(SYSTEM_AUTHORITIES).exists():
+            # Those of the machine, to which a site may have added its own; uv brings others along.
+            values["SSL_CERT_FILE"] = SYSTEM_AUTHORITIES
         return sandbox.variables(values)
 
     def _rlimits(self) -> list[str]:
