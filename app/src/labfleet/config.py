@@ -199,6 +199,20 @@ class WebhooksSection(Section):
     tries: int = Field(default=20, gt=0)
 
 
+class DataSection(Section):
+    """`[data]`: how tables are looked through. A file of gigabytes takes time and disk, not memory."""
+
+    preview_max_bytes: int = Field(default=4 * GIB, gt=0)
+    preview_seconds: float = Field(default=300, gt=0)
+    preview_memory_bytes: int = Field(default=512 * MIB, ge=64 * MIB)
+    # Of each file that is made on the way; they are gone when the preview is there.
+    preview_disk_bytes: int = Field(default=8 * GIB, gt=0)
+    preview_rows: int = Field(default=10, gt=0, le=100)
+    preview_columns: int = Field(default=40, gt=0, le=200)
+    tries: int = Field(default=3, gt=0)
+    poll_seconds: float = Field(default=30, gt=0)
+
+
 class RunnerSection(Section):
     """`[runner]`: the CGI program (which reads the file by itself, standard library only)."""
 
@@ -314,6 +328,7 @@ class WebserverSettings(TierSettings):
     jobs: JobsSection = JobsSection()
     protocols: ProtocolsSection = ProtocolsSection()
     webhooks: WebhooksSection = WebhooksSection()
+    data: DataSection = DataSection()
 
 
 class QueueSettings(TierSettings):

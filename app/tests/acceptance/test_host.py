@@ -280,7 +280,12 @@ class TestSecrets:
 
 
 OWN_UNITS = {
-    "webserver": {"labfleet-web.service", "labfleet-web.socket", "labfleet-dispatcher.service"},
+    "webserver": {
+        "labfleet-web.service",
+        "labfleet-web.socket",
+        "labfleet-dispatcher.service",
+        "labfleet-data.service",
+    },
     "queue": {"labfleet-runner.service", "labfleet-runner.socket", "labfleet-publisher.service"},
     "worker": {"labfleet-worker.service"},
 }
@@ -291,6 +296,7 @@ PASSING = ("labfleet-attempt-", "labfleet-lab-")
 CREDENTIALS = {
     "labfleet-web": {"database_password", "signing_keys", "session_key", "worker_tokens"},
     "labfleet-dispatcher": {"database_password", "signing_keys", "runner_password"},
+    "labfleet-data": {"database_password"},
     "labfleet-runner": {"front_ends"},
     "labfleet-publisher": {"broker_password"},
     "labfleet-worker": {"broker_password", "worker_token"},
@@ -298,6 +304,7 @@ CREDENTIALS = {
 MOST_EXPOSED = {
     "labfleet-web": 2.0,
     "labfleet-dispatcher": 2.0,
+    "labfleet-data": 2.0,
     "labfleet-publisher": 2.0,
     "labfleet-runner": 3.0,
     "labfleet-worker": 5.0,

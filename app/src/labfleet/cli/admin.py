@@ -247,6 +247,14 @@ def webhooks() -> None:
 
 
 @click.command()
+def data() -> None:
+    """Look through the tables that arrive (run by labfleet-data.service)."""
+    from labfleet.sources.process import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
 def publisher() -> None:
     """Publish to the broker for the CGI runner (run by labfleet-publisher.service)."""
     from labfleet.runner.publisher import main  # noqa: PLC0415
@@ -264,4 +272,4 @@ def serve(host: str, port: int) -> None:
     os.execv(program, [program, *arguments, "labfleet.web:create_app()"])  # noqa: S606
 
 
-COMMANDS: list[click.Command] = [db, user, token, config_group, dispatcher, webhooks, publisher, serve]
+COMMANDS: list[click.Command] = [db, user, token, config_group, dispatcher, webhooks, data, publisher, serve]

@@ -9,6 +9,7 @@ import click
 
 from labfleet.cli.client import Client, at
 from labfleet.cli.download import fetch_dataset, safe_name
+from labfleet.cli.options import dataset_options
 from labfleet.cli.output import (
     json_option,
     local_time,
@@ -17,6 +18,7 @@ from labfleet.cli.output import (
     table,
     with_client,
 )
+from labfleet.cli.preview import column_rows, preview_lines
 from labfleet.cli.transfer import upload_with_bar
 
 
@@ -37,9 +39,11 @@ def list_datasets(client: Client, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    rows = [(x["id"], x["name"], size_text(x["size"]), local_time(x["created_at"])) for x in answer]
+    rows = [
+        (x["id"], x["name"], x["version"], size_text(x["size"]), local_time(x["created_at"])) for x in answer
+    ]
     table(
-        ("dataset", "name", "size", "uploaded"),
+        ("dataset", "name", "version", "size", "uploaded"),
         rows,
         "No datasets. Upload one: labfleet datasets upload FILE",
     )
@@ -48,15 +52,71 @@ def list_datasets(client: Client, as_json: bool) -> None:
 @datasets.command("upload")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", help="The dataset's name; the file's without it.")
+@click.option("--previous", metavar="ID", help="The dataset of which this is the next version.")
+@dataset_options
 @json_option
 @with_client
-def upload_dataset(client: Client, file: Path, name: str | None, as_json: bool) -> None:
-    """Upload FILE as a new dataset; prints its id."""
-    dataset = upload_with_bar(client, file, name)
+def upload_dataset(  # noqa: PLR0917 - click gives one argument for each option
+    client: Client, file: Path, name: str | None, previous: str | None, about: dict[str, Any], as_json: bool
+) -> None:
+    """Upload FILE as a new dataset, or as the next version of one; prints its id."""
+    dataset = upload_with_bar(client, file, name, previous=previous, **about)
     if as_json:
         print_json(dataset)
     else:
         click.echo(dataset["id"])
+
+
+@datasets.command("show")
+@click.argument("dataset")
+@json_option
+@with_client
+def show_dataset(client: Client, dataset: str, as_json: bool) -> None:
+    """Show what is told about DATASET, its versions, and what is in it if it is a table."""
+    found = client.get(at("datasets", dataset))
+    preview = client.get(at("datasets", dataset, "preview"))
+    versions = client.items(at("datasets", dataset, "versions"))
+    if as_json:
+        print_json({**found, "versions": versions, "preview": preview})
+        return
+    click.echo(
+        f"{found['name']}, version {found['version']} of {len(versions)}, {size_text(found['size'])}, "
+        f"uploaded {local_time(found['created_at'])} by {found['owner']}\n"
+    )
+    for key in ("description", "licence", "labels", "terms", "sha256"):
+        value = found[key]
+        if value:
+            click.echo(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+    if len(versions) > 1:
+        click.echo()
+        rows = [(x["version"], x["id"], size_text(x["size"]), local_time(x["created_at"])) for x in versions]
+        table(("version", "dataset", "size", "uploaded"), rows, "")
+    click.echo()
+    for line in preview_lines(preview):
+        click.echo(line)
+    if preview["result"]:
+        table(
+            ("column", "type", "missing", "distinct", "values"), column_rows(preview["result"]), "no columns"
+        )
+
+
+@datasets.command("change")
+@click.argument("dataset")
+@dataset_options
+@json_option
+@with_client
+def change_dataset(client: Client, dataset: str, about: dict[str, Any], as_json: bool) -> None:
+    """Change what is told about DATASET. Its content never changes: upload another version for that.
+
+    --labels and --terms replace all of them; --labels '' takes them away.
+    """
+    if not about:
+        raise click.UsageError("Say what to change: --description, --licence, --labels or --terms.")
+    answer = client.patch(at("datasets", dataset), about)
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"Dataset {dataset}: changed {', '.join(sorted(about))}.")
 
 
 @datasets.command("download")

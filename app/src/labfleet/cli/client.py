@@ -132,14 +132,19 @@ class Client:
         query = {"offset": offset} | ({"attempt": attempt} if attempt else {})
         return self.request("GET", at("tasks", task, "log"), params=query).content
 
-    def upload(self, path: Path, name: str | None = None, tell: Progress = lambda _: None) -> dict[str, Any]:
-        """Stream a file into a new dataset and compare SHA-256. `tell` gets bytes as they are sent."""
+    def upload(
+        self, path: Path, name: str | None = None, tell: Progress = lambda _: None, **about: Any
+    ) -> dict[str, Any]:
+        """Stream a file into a new dataset and compare SHA-256. `tell` gets bytes as they are sent.
+
+        `about` is what is told about the dataset; lists go with commas between their words.
+        """
         digest = hashlib.sha256()
         with path.open("rb") as file:
             response = self.request(
                 "POST",
                 "datasets",
-                params={"name": name or path.name},
+                params={"name": name or path.name, **_joined(about)},
                 headers={
                     "Content-Length": str(path.stat().st_size),
                     "Content-Type": "application/octet-stream",
@@ -266,6 +271,12 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
         raise Unreachable(
             f"The CA file {ca_file} can't be used: {error}.", hint="Name a readable PEM file."
         ) from None
+
+
+def _joined(query: dict[str, Any]) -> dict[str, Any]:
+    """A query: what is None is left out, words of a list stand with commas between them."""
+    given = {key: value for key, value in query.items() if value is not None}
+    return {key: ",".join(value) if isinstance(value, list) else value for key, value in given.items()}
 
 
 def _read(file: BinaryIO, *watchers: Callable[[Any], Any]) -> Iterator[bytes]:

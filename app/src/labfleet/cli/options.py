@@ -55,6 +55,12 @@ _ABOUT: tuple[Option, ...] = (
     click.option("--note", help="What you want to remember of it."),
     click.option("--priority", type=click.IntRange(-100, 100), help="Higher ones go first; 0 without it."),
 )
+_DATASET: tuple[Option, ...] = (
+    click.option("--description", help="What it is, and where it comes from."),
+    click.option("--licence", help="What others may do with it, such as CC-BY-4.0."),
+    click.option("--labels", metavar="A,B,…", callback=_labels, help="Words to find it by."),
+    click.option("--terms", metavar="A,B,…", callback=_labels, help="What it has, in terms of an ontology."),
+)
 _AT_SUBMISSION: tuple[Option, ...] = (
     click.option("--hold", is_flag=True, default=None, help="Let nothing run before 'labfleet resume'."),
     click.option("--webhook", metavar="URL", help="Called when the job has ended."),
@@ -74,6 +80,11 @@ def page_options(function: Callable[..., R]) -> Callable[..., R]:
 def about_options(function: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options for what may change in a job, as one argument `about`."""
     return _gathered(function, "about", _ABOUT)
+
+
+def dataset_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options for what is told about a dataset, as one argument `about`."""
+    return _gathered(function, "about", _DATASET)
 
 
 def submission_options(function: Callable[..., R]) -> Callable[..., R]:

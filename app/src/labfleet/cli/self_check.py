@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ERROR, WARNING = "error", "warning"
 LOOK_BACK_EVENTS = 20_000
+LATE_PREVIEW_SECONDS = 900
 LAPSED_SECONDS = 3600.0
 
 
@@ -96,6 +97,7 @@ def check_work(
     session: Session, settings: WebserverSettings, outbox_seconds: float, overdue_seconds: float
 ) -> Iterator[Finding]:
     """What the rows say: messages, leases, workers, and tasks that nobody can run."""
+    from labfleet.datasets import previews  # noqa: PLC0415
     from labfleet.jobs import health  # noqa: PLC0415
 
     box = health.outbox(session)
@@ -115,6 +117,13 @@ def check_work(
             f"{late} running tasks have lost their lease over {overdue_seconds:.0f} s ago, "
             "and nobody has taken them up.",
             "Restart labfleet-dispatcher on the webserver, and look at its journal.",
+        )
+    if (waiting := -previews.next_due(session)) > LATE_PREVIEW_SECONDS:
+        yield Finding(
+            WARNING,
+            "previews",
+            f"A preview of a dataset has been due for {waiting:.0f} s.",
+            "See that labfleet-data runs on the webserver; 'journalctl -u labfleet-data' says what it does.",
         )
     for worker, times in health.lapsed(session, LAPSED_SECONDS, LOOK_BACK_EVENTS).items():
         yield Finding(

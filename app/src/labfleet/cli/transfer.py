@@ -25,7 +25,7 @@ def bar(text: str, total: int, done: int = 0) -> Iterator[Tell]:
         yield lambda count: progress.advance(task, count)
 
 
-def upload_with_bar(client: Client, path: Path, name: str | None = None) -> dict[str, Any]:
-    """Upload a file; gives the dataset."""
+def upload_with_bar(client: Client, path: Path, name: str | None = None, **about: Any) -> dict[str, Any]:
+    """Upload a file, with what is told about it; gives the dataset."""
     with bar(f"upload {path.name}", path.stat().st_size) as tell:
-        return client.upload(path, name, tell)
+        return client.upload(path, name, tell, **about)

@@ -183,10 +183,19 @@ class Blob(Base):
 
 
 class Dataset(Base):
-    """An immutable file that somebody uploaded."""
+    """An immutable file that somebody uploaded. What is told about it may change.
+
+    Versions of one dataset have a `series_id`, and numbers from 1; `previous_id` is the one before.
+    """
 
     __tablename__ = "datasets"
-    __table_args__ = (Index("ix_datasets_owner_id_created_at_id", "owner_id", "created_at", "id"),)
+    __table_args__ = (
+        UniqueConstraint("series_id", "version"),
+        CheckConstraint("version >= 1", name="version"),
+        Index("ix_datasets_owner_id_created_at_id", "owner_id", "created_at", "id"),
+        Index("ix_datasets_sha256", "sha256"),
+        Index("ix_datasets_previous_id", "previous_id"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
@@ -194,7 +203,38 @@ class Dataset(Base):
     media_type: Mapped[str] = mapped_column(server_default="application/octet-stream")
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
     size: Mapped[int]
+    description: Mapped[str] = mapped_column(server_default="")
+    licence: Mapped[str] = mapped_column(server_default="")
+    labels: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    terms: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    series_id: Mapped[uuid.UUID] = mapped_column(server_default=NEW_ID)
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    previous_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    owner: Mapped[User] = relationship()
+
+
+class Preview(Base):
+    """What is shown of a dataset that is a table; made by `labfleet data`, which takes one at a time."""
+
+    __tablename__ = "previews"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued','running','done','failed')", name="state"),
+        Index("ix_previews_due_at", "due_at", postgresql_where=text("state IN ('queued','running')")),
+    )
+
+    dataset_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    state: Mapped[str] = mapped_column(server_default="queued")
+    # When it may be taken; while it runs, when whoever took it is believed to be gone.
+    due_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    message: Mapped[str] = mapped_column(server_default="")
+    result: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
 
 
 class Job(Base):

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.datasets import previews
+from labfleet.datasets.profile import Bounds, profile
 
 Run = Callable[..., Any]
 PROTOCOLS = Path(__file__).parents[3] / "protocols"
@@ -120,3 +124,45 @@ def test_no_dataset(signed_in: Run) -> None:
 def test_workers(signed_in: Run) -> None:
     assert "No worker has reported yet" in signed_in("workers").err
     assert json.loads(signed_in("workers", "--json").out) == []
+
+
+def test_a_dataset_with_versions_and_a_preview(
+    signed_in: Run, tmp_path: Path, sessions: sessionmaker[Session]
+) -> None:
+    (tmp_path / "a.csv").write_text("gene;count\na;1\nb;\n")
+    options = (
+        "--description",
+        "Counts",
+        "--licence",
+        "CC0-1.0",
+        "--labels",
+        "pilot, plate 4",
+        "--terms",
+        "obo:1",
+    )
+    first = signed_in("datasets", "upload", "a.csv", *options).out.strip()
+    assert "is being made" in signed_in("datasets", "show", first).out
+    with sessions.begin() as db:
+        taken = previews.take(db, 60, 3)
+        assert taken is not None
+        bounds = Bounds(256 * 1024**2, 5, 5)
+        previews.settle(db, taken, profile(tmp_path / "a.csv", taken.form, tmp_path, bounds), "")
+    shown = signed_in("datasets", "show", first).out
+    for text in (
+        "a.csv, version 1 of 1",
+        "labels: pilot, plate 4",
+        "2 rows, 2 columns (utf-8, separator semicolon",
+    ):
+        assert text in shown
+    assert [line.split()[:5] for line in shown.splitlines()[-2:]] == [
+        ["gene", "text", "0", "2", "a"],
+        ["count", "whole", "number", "1", "1"],
+    ]
+    second = signed_in("datasets", "upload", "a.csv", "--previous", first).out.strip()
+    assert "version 2 of 2" in signed_in("datasets", "show", second).out
+    assert signed_in("datasets", "change", second, "--labels", "", "--description", "More").code == 0
+    found = json.loads(signed_in("datasets", "show", second, "--json").out)
+    assert (found["description"], found["labels"], found["licence"]) == ("More", [], "CC0-1.0")
+    assert [each["id"] for each in found["versions"]] == [second, first]
+    assert found["preview"]["state"] == "queued"
+    assert signed_in("datasets", "change", second).code == 2

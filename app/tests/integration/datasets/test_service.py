@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.datasets import service
+from labfleet.datasets import previews, service
 from labfleet.datasets.names import BadName
 from labfleet.datasets.service import media_type_for
 from labfleet.datasets.store import Blob
@@ -87,3 +87,79 @@ def test_a_bad_name_is_refused(sessions: sessionmaker[Session], user: User) -> N
 )
 def test_media_types(name: str, claimed: str, media_type: str) -> None:
     assert media_type_for(name, claimed) == media_type
+
+
+def test_versions_follow_one_another_and_inherit_what_was_told(
+    sessions: sessionmaker[Session], user: User, make_user: Callable[..., User]
+) -> None:
+    about = {"description": "Counts", "licence": "CC0-1.0", "labels": ["a"], "terms": ["obo:1"]}
+    with sessions.begin() as db:
+        first = service.add_dataset(db, user, "a.csv", "", BLOB, about=about).id
+        second = service.add_dataset(db, user, "b.csv", "", BLOB, previous=first, about={"labels": ["b"]}).id
+        third = service.add_dataset(db, user, "a.csv", "", BLOB, previous=first).id
+        service.add_dataset(db, user, "other.csv", "", BLOB)
+    with sessions() as db:
+        versions = service.versions_of(db, service.get_dataset(db, user, second))
+        assert [(each.id, each.version, each.previous_id) for each in versions] == [
+            (third, 3, first),
+            (second, 2, first),
+            (first, 1, None),
+        ]
+        assert [each.labels for each in versions] == [["a"], ["b"], ["a"]]
+        assert {each.licence for each in versions} == {"CC0-1.0"}
+        for other in (make_user("eve"), make_user("root", is_admin=True)):
+            with pytest.raises(UnknownDataset):
+                service.add_dataset(db, other, "x.csv", "", BLOB, previous=first)
+
+
+def test_what_is_told_may_change_and_the_rest_stays(
+    add: Callable[[str], uuid.UUID],
+    sessions: sessionmaker[Session],
+    user: User,
+    make_user: Callable[..., User],
+) -> None:
+    dataset = add("a.csv")
+    with sessions.begin() as db:
+        service.change_dataset(db, user, dataset, {"description": "New", "terms": ["t"]})
+        with pytest.raises(UnknownDataset):
+            service.change_dataset(db, make_user("eve"), dataset, {"description": "Hers"})
+    with sessions() as db:
+        found = service.get_dataset(db, user, dataset)
+        assert (found.name, found.description, found.labels, found.terms) == ("a.csv", "New", [], ["t"])
+
+
+def test_a_preview_is_taken_once_and_lost_by_who_is_late(
+    add: Callable[[str], uuid.UUID], sessions: sessionmaker[Session]
+) -> None:
+    dataset = add("a.csv")
+    add("a.bin")
+    with sessions.begin() as db:
+        early = previews.take(db, seconds=0, tries=3)
+    assert early is not None and early.dataset_id == dataset
+    with sessions.begin() as db:
+        late = previews.take(db, seconds=60, tries=3)
+        assert late is not None and late.number == 2
+        assert previews.take(db, seconds=60, tries=3) is None
+    with sessions.begin() as db:
+        assert not previews.settle(db, early, {"rows": 1}, "")
+        assert previews.settle(db, late, {"rows": 2}, "")
+    with sessions() as db:
+        found = previews.get(db, dataset)
+        assert found is not None and (found.state, found.result) == ("done", {"rows": 2})
+
+
+def test_a_preview_that_never_ends_is_given_up_and_may_be_asked_for_again(
+    add: Callable[[str], uuid.UUID], sessions: sessionmaker[Session], user: User
+) -> None:
+    dataset = add("a.csv")
+    for _ in range(2):
+        with sessions.begin() as db:
+            assert previews.take(db, seconds=0, tries=2)
+    with sessions.begin() as db:
+        assert previews.take(db, seconds=0, tries=2) is None
+        found = previews.get(db, dataset)
+        assert found is not None and found.state == "failed" and found.message
+        previews.ask_again(db, service.get_dataset(db, user, dataset))
+        assert previews.take(db, seconds=0, tries=2)
+        with pytest.raises(previews.NoTable):
+            previews.ask_again(db, service.add_dataset(db, user, "a.bin", "", BLOB))

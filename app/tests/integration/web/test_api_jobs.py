@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 
+from labfleet.datasets import previews
 from labfleet.web.services import Services
 
 WORKER_TOKEN = "lw_of-worker-one"
@@ -175,3 +176,52 @@ def test_workers_report_with_their_own_token(api: Any, app: APIFlask) -> None:
     (worker,) = api("GET", "workers").json["items"]
     assert {name: worker[name] for name in REPORT} == REPORT
     assert api("GET", f"jobs/{uuid.uuid4()}", headers=headers).status_code == 401
+
+
+def test_a_dataset_tells_of_itself(api: Any) -> None:
+    told = "description=Counts&licence=CC0-1.0&labels=plate+4,pilot&terms=obo:1"
+    first = api("POST", f"datasets?name=a.csv&{told}", data=b"a,b\n1,2\n").json
+    assert (first["description"], first["labels"], first["terms"]) == (
+        "Counts",
+        ["plate 4", "pilot"],
+        ["obo:1"],
+    )
+    assert (first["version"], first["previous"], first["owner"]) == (1, None, "ada")
+    second = api("POST", f"datasets?name=a.csv&previous={first['id']}&labels=new", data=b"a,b\n3,4\n").json
+    assert (second["version"], second["previous"], second["series"]) == (2, first["id"], first["series"])
+    assert (second["labels"], second["licence"]) == (["new"], "CC0-1.0")
+    versions = api("GET", f"datasets/{first['id']}/versions").json
+    assert versions == {"items": [second, first], "next": None}
+    changed = api("PATCH", f"datasets/{first['id']}", json={"labels": [], "description": "Old"}).json
+    assert changed == {**first, "labels": [], "description": "Old"}
+    for body in ({"name": "x"}, {"labels": ["a,b"]}, {"description": "x" * 10_001}):
+        assert api("PATCH", f"datasets/{first['id']}", json=body).status_code == 422
+    unknown = api("POST", f"datasets?name=a.csv&previous={uuid.uuid4()}", data=b"x")
+    assert (unknown.status_code, unknown.json["code"]) == (404, "unknown_dataset")
+
+
+def test_a_preview_by_the_api(api: Any, parts: Services) -> None:
+    table, other = api.upload("a.csv", b"a,b\n1,2\n"), api.upload("a.bin", b"x")
+    assert (table["preview"], other["preview"]) == ("queued", None)
+    path = f"datasets/{table['id']}/preview"
+    assert api("GET", path).json["state"] == "queued"
+    with parts.sessions.begin() as db:
+        taken = previews.take(db, 60, 3)
+        assert taken is not None
+        previews.settle(db, taken, {"rows": 1}, "")
+    assert api("GET", path).json["result"] == {"rows": 1}
+    assert api("GET", f"datasets/{table['id']}").json["preview"] == "done"
+    again = api("POST", path)
+    assert (again.status_code, again.json["state"], again.json["result"]) == (202, "queued", None)
+    assert api("GET", f"datasets/{other['id']}/preview").json["state"] is None
+    assert api("POST", f"datasets/{other['id']}/preview").json["code"] == "no_table"
+
+
+def test_others_know_nothing_of_a_dataset(api: Any, caller: Any, make_user: Any) -> None:
+    path = f"datasets/{api.upload('a.csv', b'a')['id']}"
+    eve = caller(make_user("eve"))
+    calls = [("GET", ""), ("GET", "/versions"), ("GET", "/preview"), ("POST", "/preview"), ("PATCH", "")]
+    for method, rest in calls:
+        body = {"json": {}} if method == "PATCH" else {}
+        answer = eve(method, path + rest, **body)
+        assert (answer.status_code, answer.json["code"]) == (404, "unknown_dataset"), (method, rest)

@@ -16,6 +16,7 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from labfleet.datasets import previews
 from labfleet.db.models import Artifact, FleetSample, User
 from labfleet.users import service as users
 from labfleet.web.services import Services
@@ -474,3 +475,108 @@ def test_what_others_made_is_not_there(
         f"/tasks/{task}/retry",
     ):
         assert post(signed_in, "/jobs", path).status_code == 404
+
+
+PREVIEW: dict[str, Any] = {
+    "format": "text",
+    "rows": 3000,
+    "columns_total": 90,
+    "encoding": "utf-8",
+    "separator": ";",
+    "separator_name": "semicolon",
+    "header": True,
+    "notes": ["Column 'n' begins as whole number."],
+    "rejected": {
+        "count": 1,
+        "more": False,
+        "lost": 12,
+        "shown": [{"line": 2000, "byte": 4711, "column": "<b>", "message": "a quote is opened"}],
+    },
+    "columns": [
+        {
+            "name": "<b>x",
+            "type": "number",
+            "missing": 30,
+            "distinct": 2970,
+            "least": -1.5,
+            "greatest": 18.5,
+            "mean": 3.25,
+            "median": 3,
+            "histogram": [*range(20)],
+        },
+        {
+            "name": "group",
+            "type": "text",
+            "missing": 0,
+            "distinct": 2,
+            "top": [{"value": "a", "count": 2000}, {"value": "", "count": 1000}],
+        },
+        {"name": "empty", "type": "text", "missing": 3000, "distinct": 0},
+        {
+            "name": "day",
+            "type": "date",
+            "missing": 0,
+            "distinct": 1,
+            "least": "2026-01-02",
+            "greatest": "2026-01-02",
+        },
+    ],
+    "head": [["1.5", "a", None, "2026-01-02"]],
+}
+
+
+def test_a_dataset_has_a_page_with_what_is_in_it(signed_in: FlaskClient, parts: Services) -> None:
+    answer = post(signed_in, "/datasets", "/datasets", file=(io.BytesIO(b"a;b\n1;2\n"), "a.csv"))
+    path = answer.headers["Location"]
+    assert "is being made" in get(signed_in, path) and 'hx-trigger="every 2s"' in get(
+        signed_in, f"{path}/live"
+    )
+    with parts.sessions.begin() as db:
+        taken = previews.take(db, 60, 3)
+        assert taken is not None
+        previews.settle(db, taken, PREVIEW, "")
+    page = get(signed_in, path)
+    for text in (
+        "3,000 rows",
+        "semicolon",
+        "UTF-8",
+        "Line 2,000",
+        "byte 4,711",
+        "About 12 lines",
+    ):
+        assert text in page, text
+    assert "<b>" not in page and "&lt;b&gt;x" in page
+    assert page.count("<rect") == 19 + 2
+    assert "30 missing (1 %)" in page and "(empty)" in page and "always 2026-01-02" in page
+    assert "style=" not in page and "hx-trigger" not in get(signed_in, f"{path}/live")
+
+
+def test_a_dataset_s_page_changes_what_is_told_and_takes_the_next_version(signed_in: FlaskClient) -> None:
+    file = (io.BytesIO(b"x"), "a.bin")
+    path = post(signed_in, "/datasets", "/datasets", file=file).headers["Location"]
+    form = {"description": "One\ntwo", "licence": "CC0-1.0", "labels": "plate 4, pilot,", "terms": ""}
+    assert post(signed_in, path, path, **form).headers["Location"] == path
+    page = get(signed_in, path)
+    for text in ("One\ntwo", "CC0-1.0", '<span class="word">plate 4</span>', "Previews are made of tables"):
+        assert text in page
+    refused = post(signed_in, path, path, labels=",".join(map(str, range(30))))
+    assert refused.status_code == 422 and "labels" in refused.text
+    file = (io.BytesIO(b"y"), "b.bin")
+    newer = post(signed_in, path, f"{path}/versions", file=file).headers["Location"]
+    assert "version 2 of 2" in get(signed_in, newer) and "There is a newer version" in get(signed_in, path)
+    assert post(signed_in, path, f"{path}/versions", file=(io.BytesIO(b""), "")).status_code == 422
+    get(signed_in, "/datasets/00000000-0000-0000-0000-000000000000", 404)
+
+
+def test_a_preview_that_failed_says_why_and_may_be_tried_again(
+    signed_in: FlaskClient, parts: Services
+) -> None:
+    file = (io.BytesIO(b"\0"), "a.csv")
+    path = post(signed_in, "/datasets", "/datasets", file=file).headers["Location"]
+    with parts.sessions.begin() as db:
+        taken = previews.take(db, 60, 3)
+        assert taken is not None
+        previews.settle(db, taken, None, "Line 1 has a zero byte.")
+    assert "Line 1 has a zero byte." in get(signed_in, path)
+    assert post(signed_in, path, f"{path}/preview").status_code == 303
+    assert "is being made" in get(signed_in, path)

@@ -10,6 +10,7 @@ MOST_EXPOSED = {
     "labfleet-web": 2.0,
     "labfleet-dispatcher": 2.0,
     "labfleet-webhooks": 2.0,
+    "labfleet-data": 2.0,
     "labfleet-publisher": 2.0,
     "labfleet-runner": 3.0,
     "labfleet-worker": 5.0,

@@ -1,4 +1,4 @@
-"""Datasets: upload, list, download."""
+"""Datasets: upload, list, tell about, preview, download."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import uuid
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from labfleet.datasets import service
+from labfleet.datasets import previews, service
 from labfleet.datasets.names import check_name
 from labfleet.datasets.store import Blob
 from labfleet.errors import TooLarge
 from labfleet.jobs import quotas
-from labfleet.web.api import schemas
+from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.api.jobs import BYTES
 from labfleet.web.auth import current_user
@@ -32,10 +32,21 @@ def upload(query_data: schemas.DatasetQuery) -> tuple[schemas.Dataset, int, dict
     The body is the file. Its Content-Type becomes the dataset's; without one it is guessed from the name.
     """
     name = check_name(query_data.name)  # before the bytes travel
+    if query_data.previous is not None:
+        with services().sessions() as db:
+            service.get_dataset(db, current_user(), query_data.previous)
     with services().sessions.begin() as db:
         blob = _receive(db)
-        dataset = service.add_dataset(db, current_user(), name, request.mimetype, blob)
-        answer = schemas.Dataset.model_validate(dataset)
+        dataset = service.add_dataset(
+            db,
+            current_user(),
+            name,
+            request.mimetype,
+            blob,
+            about=query_data.given(),
+            previous=query_data.previous,
+        )
+        (answer,) = views.datasets(db, [dataset])
     return answer, 201, {"Location": f"/api/v1/datasets/{answer.id}"}
 
 
@@ -71,8 +82,7 @@ def list_datasets(query_data: schemas.PageQuery) -> schemas.Datasets:
     limit = min(query_data.limit, services().settings.web.page_size_max)
     with services().sessions() as db:
         page = service.list_datasets(db, current_user(), limit, query_data.after)
-        items = [schemas.Dataset.model_validate(row) for row in page.items]
-        return schemas.Datasets(items=items, next=page.next)
+        return schemas.Datasets(items=views.datasets(db, page.items), next=page.next)
 
 
 @user.get("/datasets/<uuid:dataset>")
@@ -81,7 +91,59 @@ def list_datasets(query_data: schemas.PageQuery) -> schemas.Datasets:
 def show_dataset(dataset: uuid.UUID) -> schemas.Dataset:
     """Show a dataset"""
     with services().sessions() as db:
-        return schemas.Dataset.model_validate(service.get_dataset(db, current_user(), dataset))
+        (answer,) = views.datasets(db, [service.get_dataset(db, current_user(), dataset)])
+    return answer
+
+
+@user.patch("/datasets/<uuid:dataset>")
+@user.doc(tags=["datasets"], operation_id="change_dataset")
+@user.input(schemas.DatasetAbout)
+@user.output(schemas.Dataset)
+def change_dataset(dataset: uuid.UUID, json_data: schemas.DatasetAbout) -> schemas.Dataset:
+    """Change what is told about a dataset
+
+    Its content never changes: upload another version for that (`previous`).
+    """
+    with services().sessions.begin() as db:
+        row = service.change_dataset(db, current_user(), dataset, json_data.given())
+        (answer,) = views.datasets(db, [row])
+    return answer
+
+
+@user.get("/datasets/<uuid:dataset>/versions")
+@user.doc(tags=["datasets"], operation_id="list_dataset_versions")
+@user.output(schemas.Datasets)
+def list_dataset_versions(dataset: uuid.UUID) -> schemas.Datasets:
+    """List the versions of a dataset, newest first"""
+    with services().sessions() as db:
+        rows = service.versions_of(db, service.get_dataset(db, current_user(), dataset))
+        return schemas.Datasets(items=views.datasets(db, rows), next=None)
+
+
+@user.get("/datasets/<uuid:dataset>/preview")
+@user.doc(tags=["datasets"], operation_id="show_dataset_preview")
+@user.output(schemas.Preview)
+def show_preview(dataset: uuid.UUID) -> schemas.Preview:
+    """Show what is in a dataset that is a table
+
+    A preview is made when a dataset arrives; its `state` is null for a file that is no table.
+    """
+    with services().sessions() as db:
+        found = previews.get(db, service.get_dataset(db, current_user(), dataset).id)
+        if found is None:
+            return schemas.Preview(state=None, message="", result=None, finished_at=None)
+        return schemas.Preview.model_validate(found)
+
+
+@user.post("/datasets/<uuid:dataset>/preview")
+@user.doc(tags=["datasets"], operation_id="make_dataset_preview")
+@user.output(schemas.Preview, status_code=202)
+def make_preview(dataset: uuid.UUID) -> schemas.Preview:
+    """Have the preview made again"""
+    with services().sessions.begin() as db:
+        row = service.get_dataset(db, current_user(), dataset)
+        previews.ask_again(db, row)
+        return schemas.Preview.model_validate(previews.get(db, row.id))
 
 
 @user.get("/datasets/<uuid:dataset>/content")

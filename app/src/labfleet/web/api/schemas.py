@@ -25,6 +25,7 @@ UsedEnvironment = Annotated[
     Field(max_length=50),
 ]
 """The same of one attempt; also the packages of its own environment, in one text."""
+PreviewState = Literal["queued", "running", "done", "failed"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -499,13 +500,26 @@ class Check(Out):
 
 
 class Dataset(Out):
-    """An immutable file."""
+    """An immutable file, and what is told about it.
+
+    Versions of one dataset have the same `series` and numbers from 1; `previous` is the one before.
+    `preview` is the state of its preview, null where none is made.
+    """
 
     id: uuid.UUID
     name: str
     media_type: str
     size: int
     sha256: Sha256
+    owner: str
+    description: str
+    licence: str
+    labels: list[str]
+    terms: list[str]
+    series: uuid.UUID
+    version: int
+    previous: uuid.UUID | None
+    preview: PreviewState | None
     created_at: datetime
 
 
@@ -514,6 +528,21 @@ class Datasets(Out):
 
     items: list[Dataset]
     next: uuid.UUID | None
+
+
+class Preview(Out):
+    """What is shown of a dataset that is a table, once its state is `done`; `message` says why there is none.
+
+    `result` has `rows`, `columns_total`, the first `columns` (name, type, missing, distinct; of numbers
+    least, greatest, mean, median and a histogram of 20 equal bins; of others the most frequent values),
+    `head` (first rows) and, of text, encoding, separator, header, notes, and the lines that were `rejected`
+    and why.
+    """
+
+    state: PreviewState | None
+    message: str
+    result: dict[str, Any] | None
+    finished_at: datetime | None
 
 
 class Worker(Out):
@@ -611,10 +640,29 @@ class LogQuery(In):
     attempt: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
 
-class DatasetQuery(In):
-    """The name of the new dataset."""
+class DatasetAbout(In):
+    """What is told about a dataset; what is left out stays. Labels are words to find it by, terms say what it
+    has (of an ontology, or your own)."""
+
+    description: Annotated[str, Field(max_length=10_000)] | None = None
+    licence: Annotated[str, Field(max_length=200)] | None = None
+    labels: Annotated[list[Label], Field(max_length=20)] | None = None
+    terms: Annotated[list[Label], Field(max_length=100)] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What is said, without what is left out."""
+        return {key: value for key in DatasetAbout.model_fields if (value := getattr(self, key)) is not None}
+
+
+class DatasetQuery(DatasetAbout):
+    """The name of the new dataset, and what is told about it; several labels or terms stand with commas
+    between them. With `previous` it is the next version of that dataset, and tells what that one told unless
+    you say other."""
 
     name: Annotated[str, Field(min_length=1, max_length=255)]
+    previous: uuid.UUID | None = None
+    labels: Annotated[list[Label] | None, BeforeValidator(_listed), Field(max_length=20)] = None
+    terms: Annotated[list[Label] | None, BeforeValidator(_listed), Field(max_length=100)] = None
 
 
 class ClaimIn(FromWorker):

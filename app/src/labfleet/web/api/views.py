@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from labfleet.datasets import previews
 from labfleet.db import models
 from labfleet.jobs import transition
 from labfleet.jobs.explain import Reason
@@ -17,6 +20,24 @@ from labfleet.protocols import access
 from labfleet.web.api import schemas
 
 Reasons = Mapping[uuid.UUID, Reason]
+
+
+def dataset(row: models.Dataset, preview: str | None) -> schemas.Dataset:
+    """A dataset; `preview` is the state of its preview."""
+    told = {
+        "owner": row.owner.name,
+        "series": row.series_id,
+        "previous": row.previous_id,
+        "preview": preview,
+    }
+    same = schemas.Dataset.model_fields.keys() - told.keys()
+    return schemas.Dataset.model_validate({name: getattr(row, name) for name in same} | told)
+
+
+def datasets(db: Session, rows: Sequence[models.Dataset]) -> list[schemas.Dataset]:
+    """Datasets with the states of their previews."""
+    states = previews.states(db, rows)
+    return [dataset(row, states.get(row.id)) for row in rows]
 
 
 def summary(row: models.Job) -> schemas.JobSummary:

@@ -28,7 +28,7 @@ PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"}
 def register(app: APIFlask, release: str) -> None:
     """Add the pages and their helpers to the application."""
     app.register_blueprint(pages)
-    app.jinja_env.filters.update(bytes=size_text, numeric=is_number, duration=duration)
+    app.jinja_env.filters.update(bytes=size_text, figure=figure_text, numeric=is_number, duration=duration)
     app.jinja_env.globals.update(
         MAIN_WAYS=MAIN_WAYS, release=release, csrf=csrf_field, url=with_query, address_of=address_of
     )
@@ -79,6 +79,15 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TB"
+
+
+def figure_text(value: object) -> str:
+    """`1234567.891` → `1,234,570`, `0.000012345` → `1.234e-05`; what is no number stays as it is."""
+    if not isinstance(value, int | float):
+        return str(value)
+    if value == int(value) and abs(value) < 1e12:
+        return f"{int(value):,}"
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.3e}"
 
 
 def is_number(text: str) -> bool:

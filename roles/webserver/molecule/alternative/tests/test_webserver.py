@@ -90,6 +90,11 @@ def test_webhooks_have_no_more_secrets_than_they_need(host: Host) -> None:
     assert sorted(directory.listdir()) == ["database_password", "signing_keys"]
 
 
+def test_previews_have_the_memory_that_they_are_given(host: Host) -> None:
+    assert host.check_output("systemctl show labfleet-data --property=MemoryMax --value") == str(900 * 1024**2)
+    assert host.file("/etc/labfleet/credentials/data").listdir() == ["database_password"]
+
+
 def test_several_signing_keys(host: Host) -> None:
     keys = host.file("/etc/labfleet/credentials/web/signing_keys").content_string.splitlines()
     assert keys[0].startswith("a-new-signing-key")
@@ -115,7 +120,7 @@ def test_web_counts_where_another_user_may_read(host: Host) -> None:
     assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-web.service")
 
 
-@pytest.mark.parametrize("process", ["dispatcher", "webhooks"])
+@pytest.mark.parametrize("process", ["dispatcher", "webhooks", "data"])
 def test_processes_count_where_another_user_may_read(host: Host, process: str) -> None:
     folder = f"/run/labfleet-metrics-{process}"
     assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0

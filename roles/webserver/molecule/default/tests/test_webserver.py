@@ -1,6 +1,7 @@
 """The webserver with its defaults: the pages and the API behind nginx, files sent by nginx, secrets kept."""
 
 import json
+import time
 
 import pytest
 from testinfra.host import Host
@@ -27,7 +28,10 @@ def token(host: Host) -> str:
     return str(json.loads(said)["token"])
 
 
-@pytest.mark.parametrize("unit", ["labfleet-web.service", "labfleet-web.socket", "labfleet-dispatcher.service"])
+@pytest.mark.parametrize(
+    "unit",
+    ["labfleet-web.service", "labfleet-web.socket", "labfleet-dispatcher.service", "labfleet-data.service"],
+)
 def test_units(host: Host, unit: str) -> None:
     assert host.service(unit).is_running
     assert host.service(unit).is_enabled
@@ -39,7 +43,7 @@ def test_exact_sockets(host: Host) -> None:
     assert not [line for line in lines if "gunicorn" in line or "python" in line or "labfleet" in line]
 
 
-@pytest.mark.parametrize("unit", ["labfleet-web", "labfleet-dispatcher"])
+@pytest.mark.parametrize("unit", ["labfleet-web", "labfleet-dispatcher", "labfleet-data"])
 def test_hardening(host: Host, unit: str) -> None:
     verdict = host.check_output(f"systemd-analyze security --no-pager {unit}.service | tail -n 1")
     assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
@@ -53,6 +57,8 @@ def test_hardening(host: Host, unit: str) -> None:
         ("/etc/labfleet/credentials/web", "root", "root", 0o700),
         ("/etc/labfleet/credentials/web/signing_keys", "root", "root", 0o600),
         ("/etc/labfleet/credentials/dispatcher/database_password", "root", "root", 0o600),
+        ("/etc/labfleet/credentials/data", "root", "root", 0o700),
+        ("/var/cache/labfleet-data", "labfleet-data", "labfleet-data", 0o700),
         ("/usr/local/sbin/labfleet-admin", "root", "root", 0o755),
         ("/run/labfleet-web/web.sock", "root", "www-data", 0o660),
         ("/var/lib/labfleet", "root", "root", 0o755),
@@ -112,6 +118,23 @@ def test_protocols_are_there(host: Host, token: str) -> None:
     said = curl(host, f"-H 'Authorization: Bearer {token}'", url=f"{SITE}/api/v1/protocols")
     assert "differential-network" in said
     assert "table-summary" in said
+
+
+def test_a_table_is_looked_through_by_a_unit_of_its_own(host: Host, token: str) -> None:
+    bearer = f"-H 'Authorization: Bearer {token}'"
+    host.check_output("printf 'a;b\\n1;x\\n2;y\\n' > /tmp/table.csv")
+    said = curl(host, bearer, "--data-binary @/tmp/table.csv", url=f"{SITE}/api/v1/datasets?name=table.csv")
+    dataset = json.loads(said)["id"]
+    for _ in range(240):
+        preview = json.loads(curl(host, bearer, url=f"{SITE}/api/v1/datasets/{dataset}/preview"))
+        if preview["state"] in {"done", "failed"}:
+            break
+        time.sleep(0.5)
+    assert preview["state"] == "done", (preview, host.check_output("journalctl -u labfleet-data -o cat | tail -n 20"))
+    assert (preview["result"]["rows"], preview["result"]["separator"]) == (2, ";")
+    pid = host.check_output("systemctl show labfleet-data --property=MainPID --value")
+    assert host.check_output(f"ps -o user:32= -p {pid}") == "labfleet-data"
+    assert host.check_output("ls -A /var/cache/labfleet-data") == ""
 
 
 def test_files_are_sent_by_nginx_with_ranges(host: Host, token: str) -> None:
