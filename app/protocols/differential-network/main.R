@@ -1,6 +1,6 @@
 # Differential network analysis; README.md tells what it does, protocol.yml what it takes and leaves.
 options(warn = 1, stringsAsFactors = FALSE)
-for (part in c("talk", "input", "genes", "network", "distance", "plot", "results")) {
+for (part in c("talk", "input", "genes", "network", "distance", "graph", "plot", "results")) {
   source(file.path("lib", paste0(part, ".R")))
 }
 

@@ -95,7 +95,7 @@ NO_INPUTS = {
     "json": (b'{"a": [1, 2]}', 65, "The file looks like JSON or XML"),
     "uneven": (b"a,b,c\n1,2,3\n4,5\n", 1, "Line 3 has 2 fields"),
     "encoding": (b"a,b\n1,2\nM\xfcller,3\n", 1, "Line 3 is not UTF-8"),
-    "quote": (b'a,b\n1,"2\n3,4\n', 1, "The table"),
+    "quote": (b'a,b\n1,"2\n3,4\n', 1, "Line 2: a quoted field begins here"),
 }
 
 

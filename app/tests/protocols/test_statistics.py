@@ -67,7 +67,7 @@ class TestCorrelation:
         ("content", "parameters", "code", "reason"),
         [
             (b"a,b\nx,y\nz,w\n", {}, 65, "Two columns of numbers are needed"),
-            (b"a,b\n1,2\n3,4\n", {}, 65, "Only 2 rows have both values"),
+            (b"a,b\n1,2\n3,4", {}, 65, "Only 2 rows have both values"),
             (b"a,b\n1,2\n", {"x": "c"}, 65, "The table has no column 'c'; it has: a, b."),
             (b"a,b\n1,2\n3,x\n", {"y": "b"}, 1, "Line 3, column 'b': 'x' is no number."),
             (b"a,a\n1,2\n", {}, 1, "Two columns have the name 'a'"),

@@ -23,11 +23,16 @@ read_cells <- function(path) {
     wrong_input("Line %d has %d fields, but the first line has %d: correct that line (a delimiter inside a text needs quotes).",
                 uneven[1], fields[uneven[1]], fields[line[1]])
   }
+  fault <- function(format) function(condition) wrong_input(format, conditionMessage(condition))
+  # A last line without an end is none.
+  whole <- function(w) if (grepl("incomplete final line", conditionMessage(w))) invokeRestart("muffleWarning")
   raw <- tryCatch(
-    utils::read.table(path, sep = separator, quote = "\"", colClasses = "character", na.strings = character(),
-                      strip.white = TRUE, comment.char = "", fileEncoding = "UTF-8-BOM"),
-    error = function(e) wrong_input("The table can't be read: %s.", conditionMessage(e)),
-    warning = function(w) wrong_input("The table is broken: %s.", conditionMessage(w))
+    withCallingHandlers(
+      utils::read.table(path, sep = separator, quote = "\"", colClasses = "character", na.strings = character(),
+                        strip.white = TRUE, comment.char = "", fileEncoding = "UTF-8-BOM"),
+      warning = whole
+    ),
+    error = fault("The table can't be read: %s."), warning = fault("The table is broken: %s.")
   )
   list(cells = unname(as.matrix(raw)), line = line)
 }
@@ -39,6 +44,9 @@ look_at <- function(path) {
   lines <- readLines(path, warn = FALSE, skipNul = TRUE)
   bad <- which(!validUTF8(lines))
   if (length(bad)) wrong_input("Line %d is not UTF-8: save the table as UTF-8.", bad[1])
+  odd <- which(lengths(regmatches(lines, gregexpr("\"", lines, fixed = TRUE))) %% 2 == 1)
+  # A quoted text may go over several lines, so only an odd number of quotes in all is a fault.
+  if (length(odd) %% 2 == 1) wrong_input("Line %d: a quoted field begins here and never ends: add the missing quote.", odd[length(odd)])
   if (substr(trimws(lines[nzchar(lines)][1]), 1, 1) %in% c("{", "[", "<")) {
     inapplicable("The file looks like JSON or XML, not like a table.")
   }

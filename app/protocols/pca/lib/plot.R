@@ -38,18 +38,14 @@ draw_arrows <- function(loadings, names, reach) {
   label_ends(ends[long, , drop = FALSE], shortened(names[strongest][long], 22))
 }
 
-# Names beyond the arrows' ends, moved up or down where they would cover each other.
+# Names beyond the arrows' ends, within the plot.
 label_ends <- function(ends, names) {
-  height <- 1.5 * graphics::strheight("Ag", cex = 0.8)
   usr <- graphics::par("usr")
-  width <- graphics::strwidth(names, cex = 0.8)
-  x <- pmin(pmax(ends[, 1] + sign(ends[, 1]) * (width / 2 + 0.01 * diff(usr[1:2])), usr[1] + width / 2), usr[2] - width / 2)
-  y <- ends[, 2]
-  for (i in order(ends[, 2])) {
-    placed <- order(ends[, 2])[seq_len(which(order(ends[, 2]) == i) - 1)]
-    for (other in placed) if (abs(x[i] - x[other]) < (width[i] + width[other]) / 2 && y[i] - y[other] < height) y[i] <- y[other] + height
-  }
-  graphics::rect(x - width / 2, y - height / 2.2, x + width / 2, y + height / 2.2, col = faded("white", 0.75), border = NA)
+  half <- graphics::strwidth(names, cex = 0.8) / 2
+  x <- pmin(pmax(ends[, 1] + sign(ends[, 1]) * (half + 0.01 * diff(usr[1:2])), usr[1] + half), usr[2] - half)
+  y <- spread_out(x, ends[, 2], names, 0.8)
+  tall <- 0.7 * graphics::strheight("Ag", cex = 0.8)
+  graphics::rect(x - half, y - tall, x + half, y + tall, col = faded("white", 0.75), border = NA)
   graphics::text(x, y, names, cex = 0.8, font = 2)
 }
 

@@ -10,7 +10,7 @@ SHAPES <- c(21, 22, 24, 23, 25)
 group_colours <- function(count) COLOURS[(seq_len(count) - 1) %% length(COLOURS) + 1]
 # After the eighth group colours come again, with another shape.
 group_shapes <- function(count) SHAPES[((seq_len(count) - 1) %/% length(COLOURS) + seq_len(count) - 1) %% length(SHAPES) + 1]
-faded <- function(colour, alpha) grDevices::adjustcolor(colour, alpha)
+faded <- function(colours, alpha) unname(mapply(grDevices::adjustcolor, colours, alpha))
 
 # Draw into NAME.png (160 dots an inch) and NAME.svg; width and height in inches.
 picture <- function(name, draw, width = 10, height = 6.25) {
@@ -64,6 +64,18 @@ legend_below <- function(labels, colours, shapes = NULL, lines = FALSE, line = 0
 legend_lines <- function(labels, width = 10) {
   columns <- max(1, floor(0.9 * width / (0.09 * (min(max(nchar(labels)), 28) + 6))))
   1.6 * ceiling(length(labels) / columns)
+}
+
+# Heights of labels centred at x, y, moved up where they would cover each other.
+spread_out <- function(x, y, names, cex) {
+  width <- graphics::strwidth(names, cex = cex)
+  height <- 1.5 * graphics::strheight("Ag", cex = cex)
+  for (i in seq_along(y)) {
+    placed <- order(y)[seq_len(i - 1)]
+    now <- order(y)[i]
+    for (other in placed) if (abs(x[now] - x[other]) < (width[now] + width[other]) / 2 && y[now] - y[other] < height) y[now] <- y[other] + height
+  }
+  y
 }
 
 shortened <- function(texts, most) ifelse(nchar(texts) > most, paste0(substr(texts, 1, most - 1), "…"), texts)
