@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from acceptance.api import Api
+from acceptance.api import Api, Json
 from acceptance.lab import Lab, Machine
 from acceptance.playbook import Run, play, site
 
@@ -38,6 +38,20 @@ def gone(machine: Machine) -> None:
     assert "labfleet" not in machine.run("nft list tables 2>/dev/null || true")
 
 
+def works_on(machine: Machine, user: Api, seconds: int) -> Json:
+    """A job of one task that runs on the machine."""
+    task = {
+        "task": "long",
+        "protocol": "acceptance-behave",
+        "parameters": {"action": "wait", "number": seconds},
+        "needs": {"tags": [f"machine.{machine.name}"], "time": "20m"},
+    }
+    answer = user.http.post("/api/v1/jobs", json={"tree": task})
+    assert answer.status_code == 201, answer.text
+    user.wait(answer.json(), "running")
+    return answer.json()
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -70,17 +84,8 @@ class TestRefusals:
         spare.run("systemctl is-active labfleet-worker")
 
     def test_a_worker_that_works(self, lab: Lab, user: Api, spare: Machine) -> None:
-        task = {
-            "task": "long",
-            "protocol": "acceptance-behave",
-            "parameters": {"action": "wait", "number": 600},
-            "needs": {"tags": [f"machine.{spare.name}"], "time": "20m"},
-        }
-        answer = user.http.post("/api/v1/jobs", json={"tree": task})
-        assert answer.status_code == 201, answer.text
-        job = answer.json()
+        job = works_on(spare, user, 600)
         try:
-            user.wait(job, "running")
             run = remove(lab, spare, "worker")
             assert run.code != 0
             assert "playbooks/drain.yml --limit spare" in " ".join(run.output.split())
@@ -112,6 +117,28 @@ class TestOneComponent:
         assert remove(lab, spare, "worker").good().changed[spare.name] == 0
         site(lab.inventory, "--limit", spare.name).good()
         spare.run("systemctl is-active labfleet-worker")
+
+
+class TestScale:
+    def test_what_the_lab_needs_stays(self, lab: Lab, webserver: Machine) -> None:
+        run = play(lab.inventory, "playbooks/scale.yml", "--limit", webserver.name)
+        assert run.code != 0
+        said = " ".join(run.output.split())
+        assert "the lab has no rabbitmq and no database and no queue and no webserver left" in said
+        assert set(run.changed.values()) <= {0}
+
+    def test_a_worker_ends_what_it_runs_and_goes(self, lab: Lab, user: Api, spare: Machine) -> None:
+        job = works_on(spare, user, 60)
+        play(lab.inventory, "playbooks/scale.yml", "--limit", spare.name, "--check").good()
+        spare.run("systemctl is-active labfleet-worker")
+        play(lab.inventory, "playbooks/scale.yml", "--limit", spare.name).good()
+        task = user.task(job)
+        assert (task["state"], task["attempt"], task["worker"]) == ("success", 1, spare.name)
+        gone(spare)
+        assert spare.name not in {worker["name"] for worker in user.get("workers")["items"]}
+        # It stands in the inventory still: a worker like any new one.
+        site(lab.inventory).good()
+        user.cancel(works_on(spare, user, 600))
 
 
 class TestEverything:
