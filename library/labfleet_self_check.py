@@ -118,7 +118,10 @@ UNITS_OF_TIER = {
     "webserver": "nginx.service",
     "queue": "nginx.service",
     "rabbitmq": "rabbitmq-server.service",
+    "etcd": "etcd.service",
 }
+PATRONI = Path("/etc/patroni/config.yml")
+"""There, where a database has standbys."""
 
 RABBITMQCTL = ("rabbitmqctl", "--quiet", "--formatter", "json")
 CONNECTIONS = (
@@ -464,11 +467,10 @@ def database(asked: Asked) -> Findings:
     clusters = [line.split() for line in said(["pg_lsclusters", "--no-header"], asked).splitlines()]
     down = [cluster for cluster in clusters if not cluster[3].startswith("online")]
     for version, name, _, state, *_ in down:
-        yield Finding(
-            ERROR,
-            f"PostgreSQL {version} {name} is {state}.",
-            f"'systemctl start postgresql@{version}-{name}'; its log is below /var/log/postgresql.",
-        )
+        remedy = f"'systemctl start postgresql@{version}-{name}'; its log is below /var/log/postgresql."
+        if PATRONI.exists():
+            remedy = "'systemctl restart patroni', which starts it; 'journalctl -u patroni' says why it ended."
+        yield Finding(ERROR, f"PostgreSQL {version} {name} is {state}.", remedy)
     if down or not clusters:
         return
     answer = said(["runuser", "-u", "postgres", "--", "psql", "-AtXc", CONNECTIONS], asked, cwd="/")
@@ -479,6 +481,41 @@ def database(asked: Asked) -> Findings:
             f"{used} of PostgreSQL's {most} connections are taken.",
             "Raise max_connections, or have fewer webserver_processes and webserver_threads.",
         )
+
+
+def standbys(asked: Asked) -> Findings:
+    """Whether one of several servers leads, and another has all that it has."""
+    if "database" not in asked.tiers or not PATRONI.exists():
+        return
+    members = json.loads(said(["patronictl", "-c", str(PATRONI), "list", "--format", "json"], asked))
+    own = re.search(r'^name: "?([^"\n]+)"?$', PATRONI.read_text(encoding="utf-8"), re.MULTILINE)
+    yield from judge_members(members, own[1] if own else "")
+
+
+def judge_members(members: list[dict[str, Any]], own: str) -> Findings:
+    """What Patroni's members say; of what they share, the leader speaks, or everybody where there is none."""
+    leader = next((one["Member"] for one in members if one["Role"].endswith("Leader")), None)
+    if leader is None:
+        yield Finding(
+            ERROR,
+            "No server of the database leads, so nothing can be written.",
+            "'labfleet-etcdctl endpoint health' on a machine of the group etcd: most of them must answer. Then "
+            "'patronictl -c /etc/patroni/config.yml list', and 'journalctl -u patroni' on each server.",
+        )
+    elif leader == own and not any(one["Role"] == "Sync Standby" for one in members):
+        yield Finding(
+            ERROR,
+            f"No standby has all that {leader} has: when it is lost, the database is away until it is back.",
+            "Start the other server's machine and patroni on it; one that can't catch up is copied anew by "
+            "'patronictl -c /etc/patroni/config.yml reinit labfleet NAME'.",
+        )
+    for one in members:
+        if one["Member"] == own and one.get("Pending restart"):
+            yield Finding(
+                WARNING,
+                "A setting of PostgreSQL waits for a restart.",
+                f"'patronictl -c /etc/patroni/config.yml restart labfleet {own}', standbys before the leader.",
+            )
 
 
 # --- what this machine's tiers need of others ---
@@ -688,6 +725,7 @@ CHECKS: tuple[Callable[[Asked], Findings], ...] = (
     publisher,
     broker,
     database,
+    standbys,
     others,
     disks,
     memory,

@@ -213,7 +213,38 @@ def judge_inventory(lab: Lab) -> Iterator[str]:
             + (f"; is {near[0]} meant?" if near else ".")
             + f" Groups are {', '.join(known)}: correct the inventory, or add it to labfleet_known_groups."
         )
+    yield from standbys(lab)
     yield from twice(lab)
+
+
+def standbys(lab: Lab) -> Iterator[str]:
+    """Several machines of the database have enough others to elect who leads, and nothing that doesn't go with it."""
+    servers, voters = lab.groups.get("database") or [], lab.groups.get("etcd") or []
+    if len(servers) <= 1:
+        if voters:
+            yield (
+                f"{enumerated(voters)} are in the group etcd, which only a database with standbys needs. Take them out, "
+                "or put a second machine into the group database."
+            )
+        return
+    if len(voters) < 3 or len(voters) % 2 == 0:
+        yield (
+            f"{enumerated(servers)} are one database, and its leader is elected by {len(voters)} machines (group etcd). "
+            "Put three or five into that group, so that one may be lost: the database's own, and one of another tier."
+        )
+    machines = [one for one in lab.machines if one.name in servers]
+    releases = {str(one.facts["distribution_major_version"]) for one in machines if one.facts}
+    if len(releases) > 1:
+        yield (
+            f"{enumerated(servers)} are one database on Debian {' and '.join(sorted(releases))}, and a standby needs the "
+            "PostgreSQL of its leader. Give them the same Debian."
+        )
+    if any(one.value("backup_target") for one in machines):
+        yield (
+            f"backup_target is set, and {enumerated(servers)} are a database with standbys: backups of one are not "
+            "supported yet. Leave one machine in the group database, or take backup_target out and save the database "
+            "by other means (docs/admin/shapes.md); a standby is no backup."
+        )
 
 
 def twice(lab: Lab) -> Iterator[str]:

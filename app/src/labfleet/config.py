@@ -99,6 +99,8 @@ class DatabaseSection(Section):
     ca_file: Path | None = None
     pool_size: int = Field(default=10, gt=0)
     connect_timeout_seconds: int = Field(default=5, gt=0)
+    # Of several hosts: one that has been silent for so long while it should have answered is gone.
+    silent_seconds: int = Field(default=10, gt=0)
 
 
 class DispatcherSection(Section):

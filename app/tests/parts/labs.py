@@ -26,6 +26,7 @@ _NETWORKS = (
     "hardening",
     "metrics",
     "fleet",
+    "standby",
 )
 
 

@@ -26,7 +26,7 @@ def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_there_are_examples_to_copy() -> None:
     names = {path.name for path in EXAMPLES if path.parent.name == "example"}
-    assert names == {"one", "tiers", "fleet"}
+    assert names == {"one", "tiers", "standby", "fleet"}
 
 
 def test_every_tier_has_a_machine(groups: dict[str, Any]) -> None:

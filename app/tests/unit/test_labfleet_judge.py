@@ -18,7 +18,7 @@ SETTINGS = {
     "distributions": {"Debian": ["12", "13"]},
     "roles": {"worker": ["app", "worker"], "webserver": ["webserver"]},
     "required_groups": ["worker", "webserver"],
-    "known_groups": ["labfleet", "worker", "webserver"],
+    "known_groups": ["labfleet", "worker", "webserver", "database", "etcd"],
     "clock_seconds": 60,
     "renamed": {
         "worker_slot": {"to": "worker_slots"},
@@ -64,6 +64,18 @@ class Rows:
         self.versions = dict(VERSIONS)
         self.asked = {"w1", "web"}
 
+    def with_standbys(self) -> None:
+        """Two machines are the database, and elect its leader with one of the others."""
+        for number, name in enumerate(["db1", "db2"], 3):
+            self.variables[name] = {
+                "labfleet_private_address": f"10.0.0.{number}",
+                "labfleet_minimum_disk_mb": 2048,
+            }
+            self.groups[name] = ["labfleet", "database", "etcd"]
+            self.facts[name], self.seen[name] = dict(DEBIAN), dict(GOOD)
+            self.asked.add(name)
+        self.groups["web"].append("etcd")
+
     def faults(self, *but: str) -> list[str]:
         """What every check says together, without some."""
         lab = self.judge.Lab(
@@ -80,7 +92,7 @@ class Rows:
             ],
             groups={
                 tier: [name for name, own in self.groups.items() if tier in own]
-                for tier in ("worker", "webserver")
+                for tier in ("worker", "webserver", "database", "etcd")
             },
             asked=self.asked,
             versions=self.versions,
@@ -140,6 +152,26 @@ class TestInventory:
     def test_unknown_group(self, rows: Rows) -> None:
         rows.groups["w1"].append("workers")
         rows.only("The group workers of w1", "is worker meant?", "labfleet_known_groups")
+
+    def test_standbys_need_three_voters(self, rows: Rows) -> None:
+        for name in rows.groups:
+            rows.groups[name] += ["database", "etcd"]
+        rows.only("web", "w1", "elected by 2 machines", "three or five", "one of another tier")
+
+    def test_voters_without_standbys(self, rows: Rows) -> None:
+        rows.groups["w1"] += ["database", "etcd"]
+        rows.only("w1", "group etcd", "a second machine into the group database")
+
+    def test_standbys_of_another_release(self, rows: Rows) -> None:
+        rows.with_standbys()
+        assert rows.faults() == []
+        rows.facts["db2"]["distribution_major_version"] = "12"
+        rows.only("db1", "db2", "Debian 12 and 13", "the same Debian")
+
+    def test_standbys_and_backups(self, rows: Rows) -> None:
+        rows.with_standbys()
+        rows.variables["db1"]["backup_target"] = "/srv/backup"
+        rows.only("backup_target", "db1", "db2", "a standby is no backup")
 
     def test_no_known_groups_is_no_check(self, rows: Rows) -> None:
         rows.groups["w1"].append("workers")

@@ -86,6 +86,31 @@ def test_alarms_absent_nodes_and_partitions_of_the_broker(checks: ModuleType) ->
     assert told(checks.judge_cluster(good)) == []
 
 
+LEADER = {"Member": "db1", "Role": "Leader", "State": "running"}
+STANDBY = {"Member": "db2", "Role": "Sync Standby", "State": "streaming"}
+
+
+@pytest.mark.parametrize(
+    ("members", "own", "what"),
+    [
+        ([LEADER, STANDBY], "db1", None),
+        ([LEADER, STANDBY], "db2", None),
+        ([LEADER], "db1", "No standby has all that db1 has"),
+        ([LEADER, {**STANDBY, "Role": "Replica"}], "db1", "No standby has all that db1 has"),
+        ([LEADER, {**STANDBY, "Role": "Replica"}], "db2", None),
+        ([{**STANDBY, "Role": "Replica"}], "db2", "No server of the database leads"),
+        ([], "db2", "No server of the database leads"),
+        ([{**LEADER, "Pending restart": "*"}, STANDBY], "db1", "waits for a restart"),
+    ],
+)
+def test_a_database_without_leader_or_standby(
+    checks: ModuleType, members: list[dict[str, str]], own: str, what: str | None
+) -> None:
+    findings = told(checks.judge_members(members, own))
+    assert len(findings) == (what is not None)
+    assert all((what or "") in text for _, text in findings)
+
+
 def test_queues_without_members_and_dead_messages(checks: ModuleType) -> None:
     whole = {"type": "quorum", "members": ["a", "b"], "online": ["a", "b"], "state": "running", "messages": 0}
     queues = [

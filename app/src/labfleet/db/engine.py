@@ -28,10 +28,22 @@ def database_url(database: DatabaseSection, password: str | None, user: str | No
         query={
             "host": ",".join(database.hosts),
             "port": ",".join(str(database.port) for _ in database.hosts),
-            **({"target_session_attrs": "read-write"} if len(database.hosts) > 1 else {}),
+            **(_of_several(database) if len(database.hosts) > 1 else {}),
             **({"sslmode": "verify-full", "sslrootcert": str(database.ca_file)} if database.ca_file else {}),
         },
     )
+
+
+def _of_several(database: DatabaseSection) -> dict[str, str]:
+    """Go to the host that takes writes, and notice when it has lost its power: nobody says goodbye then."""
+    seconds = database.silent_seconds
+    return {
+        "target_session_attrs": "read-write",
+        "tcp_user_timeout": str(seconds * 1000),
+        "keepalives_idle": str(max(seconds // 2, 1)),
+        "keepalives_interval": str(max(seconds // 4, 1)),
+        "keepalives_count": "2",
+    }
 
 
 def libpq_url(url: URL) -> str:
