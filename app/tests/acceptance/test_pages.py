@@ -125,9 +125,37 @@ class TestPages:
         user.cancel(tree)
         assert signed_in.complaints() == []
 
-    @pytest.mark.parametrize("page", ["", "workers", "protocols", "datasets"])
+    @pytest.mark.parametrize("page", ["", "workers", "protocols", "datasets", "matrix"])
     def test_pages_have_no_console_error(self, signed_in: Browser, lab: Lab, page: str) -> None:
         signed_in.open(f"{lab.url}/{page}")
         signed_in.screenshot(PICTURES / f"{page or 'first'}.png")
         assert "not found" not in signed_in.text.lower()
+        assert signed_in.complaints() == []
+
+    def test_pages_fit_a_phone(self, signed_in: Browser, lab: Lab, job: str) -> None:
+        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        emulate = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        signed_in.call("POST", "goog/cdp/execute", emulate)
+        try:
+            for page in ("", "jobs", f"jobs/{job}", f"jobs/{job}/timeline", "protocols", "matrix"):
+                signed_in.open(f"{lab.url}/{page}")
+                wide = signed_in.script("return document.documentElement.scrollWidth")
+                assert wide <= 390, page
+        finally:
+            clear = {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}}
+            signed_in.call("POST", "goog/cdp/execute", clear)
+        assert signed_in.complaints() == []
+
+    def test_the_matrix_leads_to_a_result(self, signed_in: Browser, lab: Lab, user: Api) -> None:
+        table = user.upload("matrix.csv", b"a,b\n1,2\n")["id"]
+        done = user.submit("table-summary", inputs={"table": table})
+        assert user.wait(done, seconds=180)["state"] == "success"
+        signed_in.open(f"{lab.url}/matrix?protocols=table-summary&data=matrix.csv")
+        wait_for(
+            lambda: signed_in.script("return !!document.querySelector('.matrix canvas')"), 60, "the picture"
+        )
+        signed_in.screenshot(PICTURES / "matrix.png")
+        cell = f"table-summary:{table}"
+        signed_in.open(f"{lab.url}/matrix/cell?cell={cell}")
+        assert done["tasks"][0]["id"] in signed_in.url
         assert signed_in.complaints() == []

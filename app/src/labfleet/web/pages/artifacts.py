@@ -91,13 +91,14 @@ def _read(item: Artifact, most: int | None = None) -> tuple[bytes, bool]:
     return data, item.size <= limit
 
 
-def _text(item: Artifact, most: int | None = None) -> tuple[str, bool]:
+def read_text(item: Artifact, most: int | None = None) -> tuple[str, bool]:
+    """A result file's text up to a limit (`view_max_bytes`), and whether that is all of it."""
     data, whole = _read(item, most)
     return data.decode("utf-8", errors="replace").replace("\x00", "\ufffd"), whole
 
 
 def _series(item: Artifact) -> Series | None:
-    text, whole = _text(item)
+    text, whole = read_text(item)
     return read_series(text, separator_of(item.name, item.media_type)) if whole else None
 
 
@@ -111,14 +112,14 @@ def _shown(item: Artifact) -> dict[str, Any]:
         return {"array": True}
     separator = separator_of(item.name, item.media_type)
     if item.kind == "table" and separator:
-        text, whole = _text(item)
+        text, whole = read_text(item)
         rows = read_rows(text, separator, whole=whole)
         if rows:
             sort, page = _number("sort"), _number("page")
             down = request.args.get("down") == "1"
             return {"sheet": sheet(rows, sort, page or 1, down=down, whole=whole), "sort": sort, "down": down}
     if item.kind == "text" or item.media_type.startswith("text/"):
-        text, whole = _text(item, TEXT_BYTES)
+        text, whole = read_text(item, TEXT_BYTES)
         return {"text": text, "cut": not whole}
     return {}
 

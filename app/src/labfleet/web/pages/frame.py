@@ -20,6 +20,7 @@ MAIN_WAYS = (
     ("Jobs", "/jobs"),
     ("Protocols", "/protocols"),
     ("Datasets", "/datasets"),
+    ("Matrix", "/matrix"),
     ("Workers", "/workers"),
 )
 PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"})
