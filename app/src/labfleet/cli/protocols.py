@@ -139,6 +139,37 @@ def list_versions(client: Client, name: str, as_json: bool) -> None:
     table(("version", "commit", "kept"), rows, "no versions")
 
 
+@protocols.command("diff")
+@click.argument("name")
+@click.argument("base", metavar="A")
+@click.argument("head", metavar="[B]", required=False)
+@json_option
+@with_client
+def compare_versions(client: Client, name: str, base: str, head: str | None, as_json: bool) -> None:
+    """Compare versions A and B of protocol NAME (names or commits); the newest without B."""
+    found = client.get(at("protocols", name, "compare"), base=base, head=head)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{name}: {found['base']['version']} → {found['head']['version']}\n")
+    changes = [(item["path"], _value(item["before"]), _value(item["after"])) for item in found["interface"]]
+    table(("interface", "before", "after"), changes, "The interface is the same.")
+    click.echo()
+    files = [(item["path"], item["status"], _lines(item)) for item in found["files"]]
+    table(("file", "", "lines"), files, "The files are the same.")
+    for item in found["files"]:
+        if item["patch"]:
+            click.echo(f"\n{item['patch'].rstrip()}")
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _lines(item: dict[str, Any]) -> str:
+    return "not text" if item["added"] is None else f"+{item['added']} -{item['removed']}"
+
+
 _USERS = click.option("--user", "users", metavar="NAME", multiple=True, help="A user; repeatable.")
 _GROUPS = click.option("--group", "groups", metavar="NAME", multiple=True, help="A group; repeatable.")
 

@@ -9,8 +9,8 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from git import Git, GitCommandError, GitCommandNotFound
 from labfleet.errors import Conflict, LabfleetError, Unavailable, UnknownProtocol, UnknownVersion
 from labfleet.protocols.archive import CHUNK, DEFAULT_LIMITS, Limits
 from labfleet.protocols.check import check_tree
+from labfleet.protocols.compare import FileChange, file_changes
 from labfleet.protocols.manifest import NAME, VERSION, Manifest, read_manifest
 from labfleet.protocols.problems import MANIFEST
 from labfleet.protocols.tree import Entry, entries_of
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
+MAX_PATCH = 500_000
 _NOBODY = "0" * 40
 _REF = "refs/tags/"
 MAIN = "refs/heads/main"
@@ -237,6 +239,31 @@ class ProtocolStore:
             )
         return bytes(content)
 
+    def file(self, name: str, commit: str, path: str, limit: int) -> bytes | None:
+        """The beginning of a file of one commit, `limit` bytes of it at most; None if there is none."""
+        with _told():
+            git = self._at(name, commit)
+            try:
+                if git.cat_file("-t", f"{commit}:{path}") != "blob":
+                    return None
+            except GitCommandError:
+                return None
+            process: Any = git.cat_file("blob", f"{commit}:{path}", as_process=True)
+            with closing(_chunks(process)) as chunks:
+                return _first(chunks, limit)
+
+    def compare(self, name: str, before: str, after: str) -> list[FileChange]:
+        """The files that differ between two commits; patches of `MAX_PATCH` bytes at most, all together."""
+        self._at(name, before)
+        git, options = self._at(name, after), ["--no-ext-diff", "--no-textconv", "-M", before, after]
+        with _told():
+            raw = str(git.diff("--raw", "-z", "--no-abbrev", *options, strip_newline_in_stdout=False))
+            numbers = str(git.diff("--numstat", "-z", *options, strip_newline_in_stdout=False))
+            process: Any = git.diff("--patch", "--no-color", *options, as_process=True)
+            with closing(_chunks(process)) as chunks:
+                patch = _first(chunks, MAX_PATCH).decode("utf-8", "replace")
+        return file_changes(raw, numbers, patch)
+
     def archive(self, name: str, commit: str) -> Iterator[bytes]:
         """The files of one commit as a tar, chunk by chunk. Errors come before the first chunk."""
         with _told():
@@ -335,7 +362,16 @@ def _fed(command: Callable[..., Any], content: bytes, *arguments: str) -> str:
         return str(command(*arguments, istream=file))
 
 
-def _chunks(process: Any) -> Iterator[bytes]:
+def _first(chunks: Iterator[bytes], limit: int) -> bytes:
+    content = b""
+    for chunk in chunks:
+        content += chunk
+        if len(content) >= limit:
+            break
+    return content[:limit]
+
+
+def _chunks(process: Any) -> Generator[bytes, None, None]:
     try:
         while chunk := process.stdout.read(CHUNK):
             yield chunk

@@ -11,6 +11,7 @@ from labfleet.errors import Malformed
 from labfleet.web.services import services
 
 UPLOADS = frozenset({"pages.upload_dataset", "pages.submit_job"})
+ARCHIVES = "pages.send_protocol"
 SPECIFICATIONS = frozenset({"user.submit", "user.resubmit_job"})
 
 
@@ -24,6 +25,10 @@ class LabfleetRequest(Request):
             return self._max_content_length
         if self.endpoint in SPECIFICATIONS:
             return services().settings.jobs.max_spec_bytes
+        if self.endpoint == ARCHIVES:
+            return services().settings.protocols.max_archive_bytes + cast(
+                int, current_app.config["MAX_CONTENT_LENGTH"]
+            )
         if self.endpoint in UPLOADS:
             return services().settings.web.max_upload_bytes + cast(
                 int, current_app.config["MAX_CONTENT_LENGTH"]

@@ -61,3 +61,15 @@ def test_who_may_use_it(signed_in: Run, tmp_path: Path, make_user: Callable[...,
     assert signed_in("protocols", "delete", "mine").code == 1
     signed_in("protocols", "push", written(tmp_path / "other", name="other"))
     assert signed_in("protocols", "delete", "other").out == "Protocol other: deleted.\n"
+
+
+def test_what_changed_between_two(signed_in: Run, tmp_path: Path) -> None:
+    signed_in("protocols", "push", written(tmp_path / "mine"))
+    signed_in("protocols", "push", written(tmp_path / "mine", version="1.1.0", title="Better"))
+    told = signed_in("protocols", "diff", "mine", "1.0.0").out
+    assert "mine: 1.0.0 → 1.1.0" in told
+    assert "Better" in told
+    assert '+version: "1.1.0"' in told
+    same = signed_in("protocols", "diff", "mine", "1.0.0", "1.0.0").err
+    assert "The interface is the same." in same
+    assert json.loads(signed_in("protocols", "diff", "mine", "1.0.0", "--json").out)["files"]

@@ -235,3 +235,42 @@ def test_what_the_admin_imports_is_the_lab_s_and_public(
     root("POST", "protocols/greet/share", json={"users": ["root"]})
     assert root("POST", "protocols/greet/withdraw").json["visibility"] == "shared"
     assert names(ada_api) == []
+
+
+def test_two_versions_compared(ada_api: Any, bob_api: Any) -> None:
+    send(ada_api, archive(files={"old.txt": "a\nb\nc\nd\n", "gone.txt": "x\n"}))
+    parameters = "\nparameters:\n  type: object\n  properties: {top: {type: integer, default: 5}}"
+    files = {"new.txt": "a\nb\nc\nd\n", "main.py": "print('hello')\nprint('again')\n"}
+    send(ada_api, archive(version="1.1.0", title="Yours", files=files, extra=parameters))
+    found = ada_api("GET", "protocols/mine/compare?base=1.0.0").json
+    assert (found["base"]["version"], found["head"]["version"]) == ("1.0.0", "1.1.0")
+    changes = {change["path"]: (change["before"], change["after"]) for change in found["interface"]}
+    assert changes["title"] == ("Mine", "Yours")
+    assert changes["parameters.properties.top"] == (None, {"type": "integer", "default": 5})
+    assert "version" not in changes
+    by_path = {file["path"]: file for file in found["files"]}
+    assert by_path["new.txt"]["earlier_path"] == "old.txt"
+    assert [by_path[name]["status"] for name in ("gone.txt", "main.py", "new.txt")] == [
+        "removed",
+        "changed",
+        "renamed",
+    ]
+    assert (by_path["main.py"]["added"], by_path["main.py"]["removed"]) == (1, 0)
+    assert "+print('again')" in by_path["main.py"]["patch"]
+    commit = found["base"]["commit"]
+    back = ada_api("GET", f"protocols/mine/compare?base=1.1.0&head={commit[:8]}").json
+    assert back["head"]["version"] == "1.0.0"
+    same = ada_api("GET", "protocols/mine/compare?base=1.1.0&head=1.1.0").json
+    assert (same["interface"], same["files"]) == ([], [])
+    assert ada_api("GET", "protocols/mine/compare?base=9").json["code"] == "unknown_version"
+    assert bob_api("GET", "protocols/mine/compare?base=1.0.0").json["code"] == "unknown_protocol"
+
+
+def test_very_much_that_differs_is_cut_off(ada_api: Any) -> None:
+    send(ada_api, archive())
+    files = {f"part{number}.txt": f"{number} {'x' * 98}\n" * 2000 for number in range(5)}
+    send(ada_api, archive(version="1.1.0", files=files))
+    found = ada_api("GET", "protocols/mine/compare?base=1.0.0").json
+    assert [file["added"] for file in found["files"] if file["status"] == "added"] == [2000] * 5
+    assert found["files"][0]["patch"] is not None
+    assert [file["patch"] for file in found["files"][-2:]] == [None, None]

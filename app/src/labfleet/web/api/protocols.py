@@ -11,6 +11,7 @@ from labfleet.db.models import Protocol, ProtocolVersion
 from labfleet.jobs import quotas
 from labfleet.protocols import access, service
 from labfleet.protocols.check import check_archive
+from labfleet.protocols.compare import interface_changes
 from labfleet.protocols.interface import interface_of
 from labfleet.protocols.manifest import Manifest
 from labfleet.web.api import schemas, views
@@ -116,6 +117,30 @@ def interface(version: ProtocolVersion) -> schemas.Interface:
     manifest = Manifest.model_validate(version.manifest)
     described = {**interface_of(manifest), "version": version.version, "commit": version.commit}
     return schemas.Interface.model_validate(described)
+
+
+@user.get("/protocols/<name>/compare")
+@user.doc(tags=["protocols"], operation_id="compare_versions")
+@user.input(schemas.CompareQuery, location="query")
+@user.output(schemas.Comparison)
+def compare_versions(name: str, query_data: schemas.CompareQuery) -> schemas.Comparison:
+    """Compare two versions of a protocol: interface and files"""
+    with services().sessions() as db:
+        return comparison(db, name, query_data.base, query_data.head)
+
+
+def comparison(db: Session, name: str, base: str, head: str | None) -> schemas.Comparison:
+    """What differs between two versions that the user may see."""
+    before, after = (service.find_version(db, current_user(), name, each) for each in (base, head))
+    interfaces = (interface_of(Manifest.model_validate(each.manifest)) for each in (before, after))
+    files = services().protocols.compare(name, before.commit, after.commit)
+    return schemas.Comparison(
+        protocol=name,
+        base=schemas.Version.model_validate(before),
+        head=schemas.Version.model_validate(after),
+        interface=[schemas.InterfaceChange.model_validate(each) for each in interface_changes(*interfaces)],
+        files=[schemas.FileChange.model_validate(each) for each in files],
+    )
 
 
 @user.post("/protocols/check")

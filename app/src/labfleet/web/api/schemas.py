@@ -480,6 +480,42 @@ class Interface(Out):
     environment: dict[str, Any]
 
 
+class CompareQuery(In):
+    """Two versions, by name or commit; `head` is the newest if it is left out."""
+
+    base: Name
+    head: Name | None = None
+
+
+class InterfaceChange(Out):
+    """A part of the interface that is not the same; null where it is not there."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+class FileChange(Out):
+    """A file that is not the same. Lines are null for one that is not text, the patch for one not shown."""
+
+    path: str
+    earlier_path: str | None
+    status: Literal["added", "removed", "changed", "renamed"]
+    added: int | None
+    removed: int | None
+    patch: str | None
+
+
+class Comparison(Out):
+    """What differs between two versions of a protocol."""
+
+    protocol: str
+    base: Version
+    head: Version
+    interface: list[InterfaceChange]
+    files: list[FileChange]
+
+
 class CheckProblem(Out):
     """A fault of a protocol."""
 

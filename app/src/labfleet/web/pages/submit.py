@@ -20,7 +20,6 @@ from labfleet.jobs import analyses, quotas, search, service, spec
 from labfleet.protocols import service as protocols
 from labfleet.protocols.interface import interface_of
 from labfleet.web import tracing
-from labfleet.web.api import views
 from labfleet.web.api.schemas import Interface
 from labfleet.web.guard import MAX_DEPTH, check_value
 from labfleet.web.pages.datasets import keep_upload
@@ -52,14 +51,6 @@ class Filled:
     parameters: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     grid: Grid = field(default_factory=dict)
-
-
-@pages.get("/protocols")
-def choose_protocol() -> str:
-    """All protocols."""
-    with services().sessions() as db:
-        items = [views.protocol(row, g.user) for row in protocols.list_protocols(db, g.user)]
-    return render_template("protocols.html", section="Protocols", protocols=items)
 
 
 @pages.get("/jobs/new")
