@@ -106,6 +106,30 @@ def revoke_token(session: Session, user: User, name: str | None = None) -> int:
     return len(result.all())
 
 
+def live_tokens(session: Session, user: User) -> Sequence[Token]:
+    """The user's tokens that are still good, the newest first."""
+    live = or_(Token.expires_at.is_(None), Token.expires_at > func.clock_timestamp())
+    statement = select(Token).where(Token.user_id == user.id, Token.revoked_at.is_(None), live)
+    return session.scalars(statement.order_by(Token.created_at.desc(), Token.id)).all()
+
+
+def revoke_one_token(session: Session, user: User, token_id: uuid.UUID) -> None:
+    """Revoke one of the user's tokens; `NotFound` if it isn't theirs. Once more is harmless."""
+    mine = update(Token).where(Token.id == token_id, Token.user_id == user.id).returning(Token.id)
+    revoked = func.coalesce(Token.revoked_at, func.clock_timestamp())
+    if session.execute(mine.values(revoked_at=revoked)).first() is None:
+        raise NotFound(f"You have no token {token_id}.")
+
+
+def change_password(session: Session, user: User, password: str) -> User:
+    """Give the user another password, which ends all sessions; tokens stay. Raises `Invalid`."""
+    _check_password(password)
+    changed = session.get_one(User, user.id, with_for_update=True)
+    changed.password_hash = _hasher().hash(password)
+    session.flush()
+    return changed
+
+
 def revoke_this_token(session: Session, plain: str) -> None:
     """Revoke one token by its plain text (sign out); an unknown one is no error."""
     session.execute(

@@ -15,7 +15,7 @@ from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
 from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
 from labfleet.web.git import git
-from labfleet.web.pages import artifacts, docs, frame, home, matrix, session, submit, workers
+from labfleet.web.pages import artifacts, docs, frame, home, matrix, profile, session, submit, workers
 from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import jobs as job_pages
 from labfleet.web.pages import protocols as protocol_pages
@@ -28,7 +28,10 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hin
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
 VIEWS = (attempts, datasets, jobs, machines, protocols, queue, verbs)
-PAGES = (artifacts, dataset_pages, docs, home, job_pages, matrix, session, submit, workers, protocol_pages)
+PAGES = (
+    *(artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
+    *(session, submit, workers),
+)
 
 
 class NumberConverter(IntegerConverter):

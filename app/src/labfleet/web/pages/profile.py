@@ -1,0 +1,81 @@
+"""The viewer's own account: API tokens, and another password."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import g, redirect, render_template, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from labfleet.errors import Invalid, LabfleetError
+from labfleet.users import service as users
+from labfleet.web import auth
+from labfleet.web.guard import MAX_DEPTH, check_value
+from labfleet.web.pages.frame import pages
+from labfleet.web.services import services
+
+DAYS = (7, 30, 90, 365)
+TOKEN_NAME = 100
+
+
+@pages.get("/profile")
+def profile() -> str:
+    """The account's page."""
+    return _page()
+
+
+@pages.post("/profile/tokens")
+def make_token() -> str | tuple[str, int]:
+    """Make a token, and show it this once."""
+    name, days = request.form.get("name", "").strip(), request.form.get("days", "")
+    try:
+        if not 0 < len(name) <= TOKEN_NAME:
+            raise Invalid(f"A token has a name of 1 to {TOKEN_NAME} characters, to know it again.")
+        check_value(name, MAX_DEPTH)
+        if days not in map(str, DAYS):
+            raise Invalid("Choose one of the times.")
+        with services().sessions.begin() as db:
+            plain = users.issue_token(db, g.user, name, days=int(days))
+    except LabfleetError as error:
+        return _page(problem=error.problem()), error.status
+    return _page(token=plain)
+
+
+@pages.post("/profile/tokens/<uuid:token>/revoke")
+def revoke_token(token: uuid.UUID) -> BaseResponse:
+    """Let a token be good no more."""
+    with services().sessions.begin() as db:
+        users.revoke_one_token(db, g.user, token)
+    return redirect("/profile", 303)
+
+
+@pages.post("/profile/password")
+def change_password() -> BaseResponse | tuple[str, int]:
+    """Change the password, which ends all other sessions; this one goes on."""
+    given = {name: request.form.get(name, "") for name in ("current", "new", "again")}
+    try:
+        if given["new"] != given["again"]:
+            raise Invalid("The new password was not the same twice.", hint="Type it again.")
+        # With the limits of signing in: a stolen session must not try passwords faster.
+        known = auth.sign_in(g.user.name, given["current"])
+        with services().sessions.begin() as db:
+            changed = users.change_password(db, known, given["new"])
+        auth.begin_session(changed)
+    except LabfleetError as error:
+        return _page(problem=error.problem()), error.status
+    return redirect("/profile?changed=1", 303)
+
+
+def _page(**more: object) -> str:
+    with services().sessions() as db:
+        tokens = users.live_tokens(db, g.user)
+        return render_template(
+            "profile.html",
+            section="Profile",
+            tokens=tokens,
+            days=DAYS,
+            shortest=users.MIN_PASSWORD,
+            changed=request.args.get("changed") == "1",
+            url_of_api=services().settings.web.public_url.rstrip("/"),
+            **more,
+        )
