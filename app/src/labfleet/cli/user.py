@@ -11,6 +11,7 @@ import click
 
 from labfleet.cli import jobs, queue, verbs
 from labfleet.cli.catalogue import datasets, workers
+from labfleet.cli.crates import export_job, import_job
 from labfleet.cli.git_credential import git_credential
 from labfleet.cli.protocols import protocols
 from labfleet.cli.session import login
@@ -20,6 +21,7 @@ from labfleet.cli.watch import watch
 SECTIONS: dict[str, list[click.Command]] = {
     "Submit and follow": [login, validate, submit, watch, resubmit],
     "Find and look": jobs.COMMANDS,
+    "Take away and bring back": [export_job, import_job],
     "Act on jobs and tasks": verbs.COMMANDS,
     "What there is": [protocols, datasets, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,

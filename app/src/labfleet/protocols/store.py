@@ -272,6 +272,11 @@ class ProtocolStore:
             process: Any = git.archive("--format=tar", commit, as_process=True)
         return _chunks(process)
 
+    def tree(self, name: str, commit: str) -> str:
+        """Git's name for the files of one commit: the same wherever and whenever they were committed."""
+        with _told():
+            return str(self._at(name, commit).rev_parse("--verify", "--quiet", f"{commit}^{{tree}}"))
+
     def _at(self, name: str, commit: str) -> Git:
         if not COMMIT.fullmatch(commit):
             raise UnknownVersion(f"'{commit[:50]}' is no commit.")

@@ -8,9 +8,10 @@ import zipfile
 from pathlib import Path
 
 from labfleet.datasets.store import BlobStore
+from labfleet.datasets.zipping import CHUNK
 from labfleet.db.models import Artifact
 from labfleet.jobs.service import Result
-from labfleet.web.pages.archive import CHUNK, zipped
+from labfleet.web.pages.archive import zipped
 
 
 def result(store: BlobStore, task: str, name: str, content: bytes) -> Result:

@@ -11,6 +11,8 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from labfleet import crash
+from labfleet.crates.gather import gather
+from labfleet.crates.writing import crate
 from labfleet.db import models
 from labfleet.errors import Invalid
 from labfleet.jobs import quotas, search, service, webhooks
@@ -22,10 +24,12 @@ from labfleet.web import tracing
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.auth import current_user
-from labfleet.web.files import send_blob
+from labfleet.web.files import attachment, send_blob
 from labfleet.web.services import services
 
 LOG_CHUNK = 1024 * 1024
+CRATE_FILES = 20_000
+"""Tasks, and results, that one crate may tell of."""
 _KEY = re.compile(r"[!-~]{1,200}")
 KEY_HEADER = {
     "name": "Idempotency-Key",
@@ -39,6 +43,7 @@ TEXT: Responses = {
     200: {"description": "The bytes", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+ZIP: Responses = {200: {"description": "The crate", "content": {"application/zip": BINARY}}}
 BYTES: Responses = {200: {"description": "The bytes", "content": {"*/*": BINARY}}}
 
 
@@ -215,6 +220,28 @@ def list_deliveries(job: uuid.UUID) -> schemas.Deliveries:
     with services().sessions() as db:
         rows = service.deliveries(db, current_user(), job)
         return schemas.Deliveries(items=[schemas.Delivery.model_validate(row) for row in rows])
+
+
+@user.get("/jobs/<uuid:job>/crate")
+@user.doc(tags=["jobs"], operation_id="export_job", responses=ZIP)
+def export_job(job: uuid.UUID) -> Response:
+    """Export a job as an RO-Crate
+
+    A ZIP after the profile Workflow Run Crate: protocols, inputs, parameters, results, and where they come
+    from. For a job that has ended.
+    """
+    return crate_of(job, current_user())
+
+
+def crate_of(job: uuid.UUID, viewer: models.User) -> Response:
+    """The crate of a job, made while it is sent."""
+    most = services().settings.web.zip_max_bytes
+    with services().sessions() as db:
+        facts = gather(db, viewer, job, services().protocols, most_bytes=most, most_files=CRATE_FILES)
+        label, pieces = facts.job.label, crate(facts, services().store)
+    return attachment(
+        Response(pieces, content_type="application/zip"), f"{label or 'job'}-{str(job)[:8]}.crate.zip"
+    )
 
 
 @user.get("/tasks/<uuid:task>")

@@ -115,7 +115,12 @@ def show_interface(name: str, query_data: schemas.VersionQuery) -> schemas.Inter
 def interface(version: ProtocolVersion) -> schemas.Interface:
     """The interface of a version."""
     manifest = Manifest.model_validate(version.manifest)
-    described = {**interface_of(manifest), "version": version.version, "commit": version.commit}
+    described = {
+        **interface_of(manifest),
+        "version": version.version,
+        "commit": version.commit,
+        "tree": services().protocols.tree(version.protocol.name, version.commit),
+    }
     return schemas.Interface.model_validate(described)
 
 

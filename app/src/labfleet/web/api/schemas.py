@@ -465,11 +465,12 @@ class Protocols(Out):
 
 
 class Interface(Out):
-    """What a protocol version wants and leaves."""
+    """What a protocol version wants and leaves. `tree` is git's name for its files, whatever the commit."""
 
     name: str
     version: str
     commit: str
+    tree: str
     title: str
     description: str
     key: str

@@ -18,7 +18,7 @@ from labfleet.jobs import inputs, search, service, spec, verbs
 from labfleet.jobs.explain import reasons
 from labfleet.jobs.states import State
 from labfleet.web.api import views
-from labfleet.web.api.jobs import job_filter, submit_spec
+from labfleet.web.api.jobs import crate_of, job_filter, submit_spec
 from labfleet.web.api.schemas import In, JobChanges, JobsQuery, JobSummary, PageQuery, TimelineQuery
 from labfleet.web.files import attachment
 from labfleet.web.guard import MAX_DEPTH, check_value
@@ -212,6 +212,12 @@ def job_zip(job: uuid.UUID) -> Response:
     documents = {"job.json": summary, "request.json": document}
     response = Response(zipped(services().store, items, documents), content_type="application/zip")
     return attachment(response, f"{row.label or 'job'}-{str(job)[:8]}.zip")
+
+
+@pages.get("/jobs/<uuid:job>/crate.zip")
+def job_crate(job: uuid.UUID) -> Response:
+    """The job as an RO-Crate."""
+    return crate_of(job, g.user)
 
 
 def _tag(part: str) -> str:
