@@ -105,14 +105,14 @@ def _keep(name: str | None) -> Kept:
 @user.get("/protocols/<name>/interface")
 @user.doc(tags=["protocols"], operation_id="show_interface")
 @user.input(schemas.VersionQuery, location="query")
-@user.output(schemas.Interface)
-def show_interface(name: str, query_data: schemas.VersionQuery) -> schemas.Interface:
+@user.output(schemas.KeptInterface)
+def show_interface(name: str, query_data: schemas.VersionQuery) -> schemas.KeptInterface:
     """Show a protocol's interface"""
     with services().sessions() as db:
         return interface(service.find_version(db, current_user(), name, query_data.version))
 
 
-def interface(version: ProtocolVersion) -> schemas.Interface:
+def interface(version: ProtocolVersion) -> schemas.KeptInterface:
     """The interface of a version."""
     manifest = Manifest.model_validate(version.manifest)
     described = {
@@ -121,7 +121,7 @@ def interface(version: ProtocolVersion) -> schemas.Interface:
         "commit": version.commit,
         "tree": services().protocols.tree(version.protocol.name, version.commit),
     }
-    return schemas.Interface.model_validate(described)
+    return schemas.KeptInterface.model_validate(described)
 
 
 @user.get("/protocols/<name>/compare")

@@ -465,12 +465,11 @@ class Protocols(Out):
 
 
 class Interface(Out):
-    """What a protocol version wants and leaves. `tree` is git's name for its files, whatever the commit."""
+    """What a protocol version wants and leaves."""
 
     name: str
     version: str
     commit: str
-    tree: str
     title: str
     description: str
     key: str
@@ -515,6 +514,12 @@ class Comparison(Out):
     head: Version
     interface: list[InterfaceChange]
     files: list[FileChange]
+
+
+class KeptInterface(Interface):
+    """The interface of a version that is kept. `tree` is git's name for its files, whatever the commit."""
+
+    tree: str
 
 
 class CheckProblem(Out):
