@@ -202,8 +202,11 @@ class WebhooksSection(Section):
 
 
 class DataSection(Section):
-    """`[data]`: how tables are looked through. A file of gigabytes takes time and disk, not memory."""
+    """`[data]`: how tables are looked through (a file of gigabytes takes time and disk, not memory), and how
+    long data that nobody uses are kept."""
 
+    # `labfleet-admin store sweep` deletes older datasets that no job takes; 0: they are kept for ever.
+    unused_days: int = Field(default=0, ge=0)
     preview_max_bytes: int = Field(default=4 * GIB, gt=0)
     preview_seconds: float = Field(default=300, gt=0)
     preview_memory_bytes: int = Field(default=512 * MIB, ge=64 * MIB)

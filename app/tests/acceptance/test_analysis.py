@@ -8,12 +8,14 @@ import json
 import re
 import struct
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from .api import Api
 from .conftest import Cli
+from .waiting import wait_for
 
 JOB = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 GRAPHML = "{http://graphml.graphdrawing.org/xmlns}"
@@ -115,6 +117,32 @@ class TestTableSummary:
         task = user.wait(user.submit("table-summary", inputs={"table": dataset["id"]}))
         assert (task["state"], task["failure"]) == ("failed", "user")
         assert "Line 3" in task["message"] + user.log(task).decode()
+
+
+class TestPreviews:
+    def preview(self, user: Api, name: str, content: bytes) -> dict[str, Any]:
+        dataset = user.upload(name, content)["id"]
+
+        def made() -> bool:
+            return user.get(f"datasets/{dataset}/preview")["state"] in {"done", "failed"}
+
+        wait_for(made, 120, f"a preview of {name}")
+        return dict(user.get(f"datasets/{dataset}/preview"))
+
+    def test_a_table_is_looked_through(self, user: Api) -> None:
+        lines = [b"gene;count", *(b"g%d;%d" % (number % 7, number) for number in range(30_000))]
+        lines[20_000] = b"broken"
+        preview = self.preview(user, "genes.csv", b"\n".join(lines))
+        assert preview["state"] == "done", preview
+        result = preview["result"]
+        assert (result["separator"], result["encoding"], result["columns_total"]) == (";", "utf-8", 2)
+        assert [column["type"] for column in result["columns"]] == ["text", "whole number"]
+        assert [each["line"] for each in result["rejected"]["shown"]] == [20_001]
+
+    def test_what_is_no_table_says_why(self, user: Api) -> None:
+        preview = self.preview(user, "none.csv", b"a,b\n1,\0\n")
+        assert (preview["state"], preview["result"]) == ("failed", None)
+        assert "Line 2 (byte 6)" in preview["message"]
 
 
 class TestDownloads:

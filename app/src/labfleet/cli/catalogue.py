@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,19 @@ def datasets(context: click.Context) -> None:
 
 
 @datasets.command("list")
+@click.option("--text", metavar="WORDS", help="With these words in name, description, label or term.")
+@click.option("--label", "labels", multiple=True, help="With this one among their labels; repeatable.")
+@click.option("--term", "terms", multiple=True, help="With this one among their terms; repeatable.")
+@click.option("--licence", help="With this licence.")
+@click.option("--mine", is_flag=True, default=None, help="Without what others share.")
 @json_option
 @with_client
-def list_datasets(client: Client, as_json: bool) -> None:
-    """List your datasets."""
-    answer = client.items("datasets")
+def list_datasets(client: Client, as_json: bool, **wanted: Any) -> None:
+    """List and search the datasets that you may see."""
+    query = {
+        key: ",".join(value) or None if isinstance(value, tuple) else value for key, value in wanted.items()
+    }
+    answer = client.items("datasets", **query)
     if as_json:
         print_json(answer)
         return
@@ -117,6 +126,56 @@ def change_dataset(client: Client, dataset: str, about: dict[str, Any], as_json:
         print_json(answer)
         return
     click.echo(f"Dataset {dataset}: changed {', '.join(sorted(about))}.")
+
+
+@datasets.command("delete")
+@click.argument("datasets", metavar="DATASET…", nargs=-1, required=True)
+@with_client
+def delete_datasets(client: Client, datasets: tuple[str, ...]) -> None:
+    """Delete DATASET… for good. Refused while jobs take it."""
+    for dataset in datasets:
+        client.delete(at("datasets", dataset))
+        click.echo(f"Dataset {dataset}: deleted.")
+
+
+def _whom(function: Callable[..., None]) -> Callable[..., None]:
+    groups = click.option("--group", "groups", metavar="NAME", multiple=True, help="A group; repeatable.")
+    users = click.option("--user", "users", metavar="NAME", multiple=True, help="A user; repeatable.")
+    return users(groups(click.argument("dataset")(function)))
+
+
+@datasets.command("share")
+@_whom
+@click.option("--everybody", is_flag=True, help="Everybody in the lab.")
+@with_client
+def share_dataset(
+    client: Client, dataset: str, users: tuple[str, ...], groups: tuple[str, ...], everybody: bool
+) -> None:
+    """Let users, groups or everybody see and use your DATASET."""
+    _share(client, dataset, ("share", "publish"), {"users": users, "groups": groups}, everybody)
+
+
+@datasets.command("unshare")
+@_whom
+@click.option("--everybody", is_flag=True, help="Everybody but those it is shared with by name or group.")
+@with_client
+def unshare_dataset(
+    client: Client, dataset: str, users: tuple[str, ...], groups: tuple[str, ...], everybody: bool
+) -> None:
+    """Take your DATASET back. Jobs that were submitted go on."""
+    _share(client, dataset, ("unshare", "withdraw"), {"users": users, "groups": groups}, everybody)
+
+
+def _share(
+    client: Client, dataset: str, verbs: tuple[str, str], whom: dict[str, tuple[str, ...]], everybody: bool
+) -> None:
+    if not (any(whom.values()) or everybody):
+        raise click.UsageError("Say with whom: --user NAME, --group NAME or --everybody.")
+    answer = client.post(at("datasets", dataset, verbs[0]), whom)
+    if everybody:
+        answer = client.post(at("datasets", dataset, verbs[1]))
+    names = ", ".join([*answer["shared_with"]["users"], *answer["shared_with"]["groups"]])
+    click.echo(f"Dataset {dataset}: {answer['visibility']}{f', shared with {names}' if names else ''}.")
 
 
 @datasets.command("download")

@@ -62,6 +62,40 @@ def check(read: bool, mend: bool) -> None:
         sys.exit(FAULTS)
 
 
+@store.command()
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option(
+    "--hours", type=click.FloatRange(min=1), default=24, show_default=True, help="Spare what is younger."
+)
+@click.option(
+    "--unused-days",
+    type=click.IntRange(min=0),
+    help="Delete datasets older than this that no job takes and that have no label 'keep'; 0: none. "
+    "Without it the setting [data] unused_days counts.",
+)
+def sweep(dry_run: bool, hours: float, unused_days: int | None) -> None:
+    """Remove contents that no dataset and no result points to any more; safe while the lab works."""
+    from labfleet.datasets.store import BlobStore  # noqa: PLC0415
+    from labfleet.datasets.sweep import sweep as remove  # noqa: PLC0415
+    from labfleet.db.engine import make_engine, session_factory  # noqa: PLC0415
+
+    settings = web_settings()
+    days = settings.data.unused_days if unused_days is None else unused_days
+    engine = make_engine(settings.database, credential("database_password"))
+    files = BlobStore(settings.web.store)
+    files.prepare()
+    try:
+        swept = remove(session_factory(engine), files, hours=hours, unused_days=days, dry_run=dry_run)
+    finally:
+        engine.dispose()
+    for dataset in swept.datasets:
+        click.echo(f"dataset {dataset.id} '{dataset.name}' of {dataset.created_at:%Y-%m-%d}: no job takes it")
+    click.echo(
+        f"{'would remove' if dry_run else 'removed'}: {len(swept.datasets)} datasets, "
+        f"{swept.contents} contents, {swept.strays} strays, {swept.bytes} bytes"
+    )
+
+
 def _tell(found: mending.Findings) -> None:
     for dataset in found.datasets:
         click.echo(f"dataset {dataset.id} '{dataset.name}': its file {dataset.sha256} is missing")

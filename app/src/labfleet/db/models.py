@@ -39,6 +39,10 @@ NAMING = {
 NOW = text("clock_timestamp()")
 NEW_ID = text("gen_random_uuid()")
 WORDS = text("to_tsvector('simple'::regconfig, (label || ' '::text) || note)")
+DATASET_WORDS = text(
+    "to_tsvector('simple'::regconfig, (((translate(name, '._-'::text, '   '::text) || ' '::text)"
+    " || description) || ' '::text) || licence)"
+)
 STATES = "('queued','running','success','failed','partial','inapplicable','cancelled')"
 
 
@@ -185,7 +189,8 @@ class Blob(Base):
 class Dataset(Base):
     """An immutable file that somebody uploaded. What is told about it may change.
 
-    Versions of one dataset have a `series_id`, and numbers from 1; `previous_id` is the one before.
+    `public` is for everybody; else the owner and whom it is shared with see it. Versions of one dataset have
+    a `series_id`, and numbers from 1; `previous_id` is the one before.
     """
 
     __tablename__ = "datasets"
@@ -195,6 +200,9 @@ class Dataset(Base):
         Index("ix_datasets_owner_id_created_at_id", "owner_id", "created_at", "id"),
         Index("ix_datasets_sha256", "sha256"),
         Index("ix_datasets_previous_id", "previous_id"),
+        Index("ix_datasets_labels", "labels", postgresql_using="gin"),
+        Index("ix_datasets_terms", "terms", postgresql_using="gin"),
+        Index("ix_datasets_words", DATASET_WORDS, postgresql_using="gin"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
@@ -210,9 +218,30 @@ class Dataset(Base):
     series_id: Mapped[uuid.UUID] = mapped_column(server_default=NEW_ID)
     version: Mapped[int] = mapped_column(server_default=text("1"))
     previous_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
+    public: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
     owner: Mapped[User] = relationship()
+    shares: Mapped[list[DatasetShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class DatasetShare(Base):
+    """A user, or a group, that may see and use a dataset of somebody else."""
+
+    __tablename__ = "dataset_shares"
+    __table_args__ = (
+        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
+        UniqueConstraint("dataset_id", "user_id"),
+        UniqueConstraint("dataset_id", "group_name"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    user: Mapped[User | None] = relationship()
 
 
 class Preview(Base):
@@ -463,6 +492,7 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     __table_args__ = (
         UniqueConstraint("task_id", "attempt", "name"),
+        Index("ix_artifacts_sha256", "sha256"),
         ForeignKeyConstraint(
             ["task_id", "attempt"], ["attempts.task_id", "attempts.number"], ondelete="CASCADE"
         ),

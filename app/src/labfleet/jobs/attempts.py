@@ -15,7 +15,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Artifact, Attempt, Blob, Task
+from labfleet.datasets.sweep import touch
+from labfleet.db.models import Artifact, Attempt, Task
 from labfleet.errors import AlreadyClaimed, AttemptSuperseded, Invalid, LogGap, TaskCancelled, TaskFinal
 from labfleet.jobs import transition
 from labfleet.jobs.states import Event, State
@@ -122,7 +123,7 @@ def record_artifact(session: Session, task_id: uuid.UUID, number: int, new: NewA
     Another content under the same name replaces it: only a repeated upload can do that.
     """
     require_current(session, task_id, number)
-    session.execute(insert(Blob).values(sha256=new.sha256, size=new.size).on_conflict_do_nothing())
+    touch(session, new.sha256, new.size)
     content = {
         "kind": new.kind,
         "media_type": new.media_type,

@@ -18,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from labfleet.config import JobsSection
+from labfleet.datasets.access import visible_to
 from labfleet.db.models import Dataset, User
 from labfleet.errors import InvalidInputs, InvalidJob, InvalidParameters, LabfleetError, UnknownDataset
 from labfleet.jobs import caching
@@ -115,9 +116,9 @@ def _faults_of(leaf: Leaf, error: LabfleetError) -> list[dict[str, str]]:
 
 def _datasets(session: Session, owner: User, leaves: list[Leaf]) -> dict[str, str]:
     wanted = {value for leaf in leaves for value in _given_inputs(leaf.spec) if isinstance(value, uuid.UUID)}
-    statement = select(Dataset.id, Dataset.sha256).where(Dataset.id.in_(wanted))
-    if not owner.is_admin:
-        statement = statement.where(Dataset.owner_id == owner.id)
+    statement = select(Dataset.id, Dataset.sha256).where(Dataset.id.in_(wanted), visible_to(owner))
+    # Until the job is there nobody deletes them; who wants to looks then whether a job takes them.
+    statement = statement.order_by(Dataset.id).with_for_update(key_share=True, read=True, of=Dataset)
     return {str(dataset): sha256 for dataset, sha256 in session.execute(statement)}
 
 

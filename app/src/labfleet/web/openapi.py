@@ -85,7 +85,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
         expected |= {"401"}
     if "{" in path:
         expected |= {"404"}
-    if path.endswith(OWNERS) or operation["operationId"] == "delete_protocol":
+    if path.endswith(OWNERS) or operation["operationId"] in {"delete_protocol", "delete_dataset"}:
         expected |= {"403", "409"}
     if path.endswith("/login"):
         expected |= {"401", "429"}

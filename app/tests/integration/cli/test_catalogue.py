@@ -166,3 +166,22 @@ def test_a_dataset_with_versions_and_a_preview(
     assert [each["id"] for each in found["versions"]] == [second, first]
     assert found["preview"]["state"] == "queued"
     assert signed_in("datasets", "change", second).code == 2
+
+
+def test_datasets_are_shared_searched_and_deleted(
+    signed_in: Run, tmp_path: Path, make_user: Callable[..., Any]
+) -> None:
+    make_user("eve")
+    (tmp_path / "plate.csv").write_text("a\n1\n")
+    dataset = signed_in("datasets", "upload", "plate.csv", "--labels", "pilot").out.strip()
+    assert dataset in signed_in("datasets", "list", "--text", "plate", "--label", "pilot", "--mine").out
+    assert dataset not in signed_in("datasets", "list", "--term", "none").out
+    assert "shared, shared with eve" in signed_in("datasets", "share", dataset, "--user", "eve").out
+    assert "public, shared with eve" in signed_in("datasets", "share", dataset, "--everybody").out
+    assert ": private." in signed_in("datasets", "unshare", dataset, "--user", "eve", "--everybody").out
+    assert signed_in("datasets", "share", dataset).code == 2
+    assert signed_in("datasets", "delete", dataset).code == 0
+    assert signed_in("datasets", "delete", dataset).code == 1
+    swept = signed_in("store", "sweep", "--dry-run")
+    assert swept.out == "would remove: 0 datasets, 0 contents, 0 strays, 0 bytes\n", swept.err
+    assert signed_in("store", "sweep", "--unused-days", "1").out.startswith("removed: 0 datasets")

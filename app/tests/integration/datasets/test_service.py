@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.datasets import previews, service
+from labfleet.datasets import access, previews, service
 from labfleet.datasets.names import BadName
 from labfleet.datasets.service import media_type_for
 from labfleet.datasets.store import Blob
@@ -33,7 +33,7 @@ def test_the_same_content_under_two_names(
     first, second = add("a.csv"), add("b.csv")
     with sessions() as db:
         assert first != second
-        assert service.get_dataset(db, user, first).sha256 == service.get_dataset(db, user, second).sha256
+        assert access.get_dataset(db, user, first).sha256 == access.get_dataset(db, user, second).sha256
 
 
 def test_pages_are_newest_first(
@@ -63,9 +63,9 @@ def test_others_see_nothing_and_admins_everything(
     mine, eve = add("a.csv"), make_user("eve")
     with sessions() as db:
         with pytest.raises(UnknownDataset):
-            service.get_dataset(db, eve, mine)
+            access.get_dataset(db, eve, mine)
         assert service.list_datasets(db, eve).items == []
-        assert service.get_dataset(db, admin, mine).id == mine
+        assert access.get_dataset(db, admin, mine).id == mine
         assert len(service.list_datasets(db, admin).items) == 1
 
 
@@ -99,7 +99,7 @@ def test_versions_follow_one_another_and_inherit_what_was_told(
         third = service.add_dataset(db, user, "a.csv", "", BLOB, previous=first).id
         service.add_dataset(db, user, "other.csv", "", BLOB)
     with sessions() as db:
-        versions = service.versions_of(db, service.get_dataset(db, user, second))
+        versions = service.versions_of(db, user, access.get_dataset(db, user, second))
         assert [(each.id, each.version, each.previous_id) for each in versions] == [
             (third, 3, first),
             (second, 2, first),
@@ -124,7 +124,7 @@ def test_what_is_told_may_change_and_the_rest_stays(
         with pytest.raises(UnknownDataset):
             service.change_dataset(db, make_user("eve"), dataset, {"description": "Hers"})
     with sessions() as db:
-        found = service.get_dataset(db, user, dataset)
+        found = access.get_dataset(db, user, dataset)
         assert (found.name, found.description, found.labels, found.terms) == ("a.csv", "New", [], ["t"])
 
 
@@ -159,7 +159,7 @@ def test_a_preview_that_never_ends_is_given_up_and_may_be_asked_for_again(
         assert previews.take(db, seconds=0, tries=2) is None
         found = previews.get(db, dataset)
         assert found is not None and found.state == "failed" and found.message
-        previews.ask_again(db, service.get_dataset(db, user, dataset))
+        previews.ask_again(db, access.get_dataset(db, user, dataset))
         assert previews.take(db, seconds=0, tries=2)
         with pytest.raises(previews.NoTable):
             previews.ask_again(db, service.add_dataset(db, user, "a.bin", "", BLOB))

@@ -225,3 +225,35 @@ def test_others_know_nothing_of_a_dataset(api: Any, caller: Any, make_user: Any)
         body = {"json": {}} if method == "PATCH" else {}
         answer = eve(method, path + rest, **body)
         assert (answer.status_code, answer.json["code"]) == (404, "unknown_dataset"), (method, rest)
+
+
+def test_a_dataset_is_shared_searched_and_deleted(api: Any, caller: Any, make_user: Any) -> None:
+    dataset = api("POST", "datasets?name=plate_4.csv&labels=pilot", data=b"a").json
+    path, eve = f"datasets/{dataset['id']}", caller(make_user("eve"))
+    assert (dataset["visibility"], dataset["may_change"]) == ("private", True)
+    shared = api("POST", f"{path}/share", json={"users": ["eve"]}).json
+    assert (shared["visibility"], shared["shared_with"]) == ("shared", {"users": ["eve"], "groups": []})
+    hers = eve("GET", path).json
+    assert (hers["may_change"], hers["shared_with"], hers["owner"]) == (False, None, "ada")
+    assert eve("GET", f"{path}/content").status_code == 200
+    for method, rest in (("DELETE", ""), ("POST", "/publish"), ("POST", "/preview")):
+        assert eve(method, path + rest).status_code == 403, rest
+    assert api("POST", f"{path}/unshare", json={"users": ["eve"]}).json["visibility"] == "private"
+    assert api("POST", f"{path}/publish").json["visibility"] == "public"
+    assert [item["name"] for item in eve("GET", "datasets?text=plate&labels=pilot").json["items"]] == [
+        "plate_4.csv"
+    ]
+    assert eve("GET", "datasets?mine=true").json["items"] == []
+    assert eve("GET", "datasets/facets").json["labels"] == [{"value": "pilot", "count": 1}]
+    assert api("POST", f"{path}/withdraw").json["visibility"] == "private"
+    job = api.submit(inputs={"table": dataset["id"]})
+    refused = api("DELETE", path)
+    assert (refused.status_code, refused.json["code"], refused.json["jobs"]) == (
+        409,
+        "dataset_in_use",
+        [job["id"]],
+    )
+    api("POST", f"jobs/{job['id']}/cancel")
+    assert api("DELETE", f"jobs/{job['id']}").status_code == 204
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404

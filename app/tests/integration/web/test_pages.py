@@ -580,3 +580,24 @@ def test_a_preview_that_failed_says_why_and_may_be_tried_again(
     assert "Line 1 has a zero byte." in get(signed_in, path)
     assert post(signed_in, path, f"{path}/preview").status_code == 303
     assert "is being made" in get(signed_in, path)
+
+
+def test_datasets_are_searched_shared_and_deleted_by_their_pages(
+    signed_in: FlaskClient, parts: Services, make_user: Any
+) -> None:
+    make_user("eve")
+    path = post(signed_in, "/datasets", "/datasets", file=(io.BytesIO(b"x"), "plate_4.bin")).headers[
+        "Location"
+    ]
+    post(signed_in, path, path, labels="pilot, cells")
+    listed = get(signed_in, "/datasets?text=plate&labels=pilot")
+    assert "plate_4.bin" in listed and "labels=pilot%2Ccells" in listed
+    assert "No dataset is like this" in get(signed_in, "/datasets?text=other")
+    assert "Only you and admins" in get(signed_in, path)
+    assert post(signed_in, path, f"{path}/sharing", users="eve").status_code == 303
+    assert "Shared with eve" in get(signed_in, path)
+    assert post(signed_in, path, f"{path}/sharing", users="nobody").status_code == 404
+    assert post(signed_in, path, f"{path}/sharing", public="true").status_code == 303
+    assert "Everybody in the lab sees it" in get(signed_in, path)
+    assert post(signed_in, path, f"{path}/delete").headers["Location"] == "/datasets"
+    get(signed_in, path, 404)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from labfleet.datasets import previews, service
+from labfleet.datasets import access, previews, service
 from labfleet.datasets.names import check_name
 from labfleet.datasets.store import Blob
+from labfleet.db.models import Dataset
 from labfleet.errors import TooLarge
 from labfleet.jobs import quotas
 from labfleet.web.api import schemas, views
@@ -34,7 +36,7 @@ def upload(query_data: schemas.DatasetQuery) -> tuple[schemas.Dataset, int, dict
     name = check_name(query_data.name)  # before the bytes travel
     if query_data.previous is not None:
         with services().sessions() as db:
-            service.get_dataset(db, current_user(), query_data.previous)
+            access.get_dataset(db, current_user(), query_data.previous)
     with services().sessions.begin() as db:
         blob = _receive(db)
         dataset = service.add_dataset(
@@ -46,7 +48,7 @@ def upload(query_data: schemas.DatasetQuery) -> tuple[schemas.Dataset, int, dict
             about=query_data.given(),
             previous=query_data.previous,
         )
-        (answer,) = views.datasets(db, [dataset])
+        (answer,) = views.datasets(db, current_user(), [dataset])
     return answer, 201, {"Location": f"/api/v1/datasets/{answer.id}"}
 
 
@@ -75,14 +77,41 @@ def _receive(transaction: Session) -> Blob:
 
 @user.get("/datasets")
 @user.doc(tags=["datasets"], operation_id="list_datasets")
-@user.input(schemas.PageQuery, location="query")
+@user.input(schemas.DatasetsQuery, location="query")
 @user.output(schemas.Datasets)
-def list_datasets(query_data: schemas.PageQuery) -> schemas.Datasets:
-    """List your datasets"""
+def list_datasets(query_data: schemas.DatasetsQuery) -> schemas.Datasets:
+    """List and search the datasets that you may see"""
     limit = min(query_data.limit, services().settings.web.page_size_max)
     with services().sessions() as db:
-        page = service.list_datasets(db, current_user(), limit, query_data.after)
-        return schemas.Datasets(items=views.datasets(db, page.items), next=page.next)
+        page = service.list_datasets(db, current_user(), limit, query_data.after, dataset_filter(query_data))
+        return schemas.Datasets(items=views.datasets(db, current_user(), page.items), next=page.next)
+
+
+def dataset_filter(given: schemas.DatasetFilter) -> service.Filter:
+    """What the API's words mean to a search."""
+    return service.Filter(
+        text=given.text,
+        labels=tuple(given.labels),
+        terms=tuple(given.terms),
+        licence=given.licence,
+        mine=given.mine,
+    )
+
+
+@user.get("/datasets/facets")
+@user.doc(tags=["datasets"], operation_id="show_dataset_facets")
+@user.input(schemas.DatasetFilter, location="query")
+@user.output(schemas.Facets)
+def show_facets(query_data: schemas.DatasetFilter) -> schemas.Facets:
+    """Count labels, terms and licences of the datasets that a search finds"""
+    with services().sessions() as db:
+        found = service.facets(db, current_user(), dataset_filter(query_data))
+    return schemas.Facets.model_validate(
+        {
+            name: [{"value": value, "count": count} for value, count in values]
+            for name, values in found.items()
+        }
+    )
 
 
 @user.get("/datasets/<uuid:dataset>")
@@ -91,7 +120,7 @@ def list_datasets(query_data: schemas.PageQuery) -> schemas.Datasets:
 def show_dataset(dataset: uuid.UUID) -> schemas.Dataset:
     """Show a dataset"""
     with services().sessions() as db:
-        (answer,) = views.datasets(db, [service.get_dataset(db, current_user(), dataset)])
+        (answer,) = views.datasets(db, current_user(), [access.get_dataset(db, current_user(), dataset)])
     return answer
 
 
@@ -106,8 +135,63 @@ def change_dataset(dataset: uuid.UUID, json_data: schemas.DatasetAbout) -> schem
     """
     with services().sessions.begin() as db:
         row = service.change_dataset(db, current_user(), dataset, json_data.given())
-        (answer,) = views.datasets(db, [row])
+        (answer,) = views.datasets(db, current_user(), [row])
     return answer
+
+
+@user.delete("/datasets/<uuid:dataset>")
+@user.doc(tags=["datasets"], operation_id="delete_dataset")
+@user.output({}, status_code=204)
+def delete_dataset(dataset: uuid.UUID) -> tuple[str, int]:
+    """Delete a dataset for good
+
+    Refused while jobs take it (`dataset_in_use`, with `jobs`): delete them first.
+    """
+    with services().sessions.begin() as db:
+        service.delete_dataset(db, current_user(), dataset)
+    return "", 204
+
+
+def _changed(change: Callable[[Session], Dataset]) -> schemas.Dataset:
+    with services().sessions.begin() as db:
+        (answer,) = views.datasets(db, current_user(), [change(db)])
+    return answer
+
+
+@user.post("/datasets/<uuid:dataset>/share")
+@user.doc(tags=["datasets"], operation_id="share_dataset")
+@user.input(schemas.People)
+@user.output(schemas.Dataset)
+def share_dataset(dataset: uuid.UUID, json_data: schemas.People) -> schemas.Dataset:
+    """Let users and groups see and use a dataset of yours"""
+    whom = json_data.model_dump()
+    return _changed(lambda db: access.share(db, current_user(), dataset, **whom))
+
+
+@user.post("/datasets/<uuid:dataset>/unshare")
+@user.doc(tags=["datasets"], operation_id="unshare_dataset")
+@user.input(schemas.People)
+@user.output(schemas.Dataset)
+def unshare_dataset(dataset: uuid.UUID, json_data: schemas.People) -> schemas.Dataset:
+    """Take a dataset of yours back from users and groups"""
+    whom = json_data.model_dump()
+    return _changed(lambda db: access.unshare(db, current_user(), dataset, **whom))
+
+
+@user.post("/datasets/<uuid:dataset>/publish")
+@user.doc(tags=["datasets"], operation_id="publish_dataset")
+@user.output(schemas.Dataset)
+def publish_dataset(dataset: uuid.UUID) -> schemas.Dataset:
+    """Let everybody see and use a dataset of yours"""
+    return _changed(lambda db: access.make_public(db, current_user(), dataset, public=True))
+
+
+@user.post("/datasets/<uuid:dataset>/withdraw")
+@user.doc(tags=["datasets"], operation_id="withdraw_dataset")
+@user.output(schemas.Dataset)
+def withdraw_dataset(dataset: uuid.UUID) -> schemas.Dataset:
+    """Take a dataset of yours back from everybody but those it is shared with"""
+    return _changed(lambda db: access.make_public(db, current_user(), dataset, public=False))
 
 
 @user.get("/datasets/<uuid:dataset>/versions")
@@ -116,8 +200,8 @@ def change_dataset(dataset: uuid.UUID, json_data: schemas.DatasetAbout) -> schem
 def list_dataset_versions(dataset: uuid.UUID) -> schemas.Datasets:
     """List the versions of a dataset, newest first"""
     with services().sessions() as db:
-        rows = service.versions_of(db, service.get_dataset(db, current_user(), dataset))
-        return schemas.Datasets(items=views.datasets(db, rows), next=None)
+        rows = service.versions_of(db, current_user(), access.get_dataset(db, current_user(), dataset))
+        return schemas.Datasets(items=views.datasets(db, current_user(), rows), next=None)
 
 
 @user.get("/datasets/<uuid:dataset>/preview")
@@ -129,7 +213,7 @@ def show_preview(dataset: uuid.UUID) -> schemas.Preview:
     A preview is made when a dataset arrives; its `state` is null for a file that is no table.
     """
     with services().sessions() as db:
-        found = previews.get(db, service.get_dataset(db, current_user(), dataset).id)
+        found = previews.get(db, access.get_dataset(db, current_user(), dataset).id)
         if found is None:
             return schemas.Preview(state=None, message="", result=None, finished_at=None)
         return schemas.Preview.model_validate(found)
@@ -141,7 +225,7 @@ def show_preview(dataset: uuid.UUID) -> schemas.Preview:
 def make_preview(dataset: uuid.UUID) -> schemas.Preview:
     """Have the preview made again"""
     with services().sessions.begin() as db:
-        row = service.get_dataset(db, current_user(), dataset)
+        row = access.to_change(db, current_user(), dataset)
         previews.ask_again(db, row)
         return schemas.Preview.model_validate(previews.get(db, row.id))
 
@@ -151,5 +235,5 @@ def make_preview(dataset: uuid.UUID) -> schemas.Preview:
 def download_dataset(dataset: uuid.UUID) -> Response:
     """Download a dataset"""
     with services().sessions() as db:
-        found = service.get_dataset(db, current_user(), dataset)
+        found = access.get_dataset(db, current_user(), dataset)
     return send_blob(found.sha256, found.name, found.media_type)

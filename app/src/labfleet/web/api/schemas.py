@@ -545,7 +545,8 @@ class Dataset(Out):
     """An immutable file, and what is told about it.
 
     Versions of one dataset have the same `series` and numbers from 1; `previous` is the one before.
-    `preview` is the state of its preview, null where none is made.
+    `preview` is the state of its preview, null where none is made. `shared_with` is told to who may change
+    it.
     """
 
     id: uuid.UUID
@@ -562,6 +563,9 @@ class Dataset(Out):
     version: int
     previous: uuid.UUID | None
     preview: PreviewState | None
+    visibility: Literal["private", "shared", "public"]
+    may_change: bool
+    shared_with: People | None
     created_at: datetime
 
 
@@ -570,6 +574,21 @@ class Datasets(Out):
 
     items: list[Dataset]
     next: uuid.UUID | None
+
+
+class Facet(Out):
+    """A value, and how many of the datasets found have it."""
+
+    value: str
+    count: int
+
+
+class Facets(Out):
+    """The most frequent values among the datasets that a search finds."""
+
+    labels: list[Facet]
+    terms: list[Facet]
+    licences: list[Facet]
 
 
 class Preview(Out):
@@ -705,6 +724,21 @@ class DatasetQuery(DatasetAbout):
     previous: uuid.UUID | None = None
     labels: Annotated[list[Label] | None, BeforeValidator(_listed), Field(max_length=20)] = None
     terms: Annotated[list[Label] | None, BeforeValidator(_listed), Field(max_length=100)] = None
+
+
+class DatasetFilter(In):
+    """Which datasets; several labels or terms stand with commas between them, and a dataset has all of them.
+    `text` are words of name, description and licence, or one label or term as a whole."""
+
+    text: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    labels: Annotated[list[Label], BeforeValidator(_listed)] = []
+    terms: Annotated[list[Label], BeforeValidator(_listed)] = []
+    licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    mine: bool = False
+
+
+class DatasetsQuery(DatasetFilter, PageQuery):
+    """Which page of which datasets."""
 
 
 class ClaimIn(FromWorker):

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from labfleet.datasets import access as dataset_access
 from labfleet.datasets import previews
 from labfleet.db import models
 from labfleet.jobs import transition
@@ -22,9 +23,13 @@ from labfleet.web.api import schemas
 Reasons = Mapping[uuid.UUID, Reason]
 
 
-def dataset(row: models.Dataset, preview: str | None) -> schemas.Dataset:
+def dataset(row: models.Dataset, viewer: models.User, preview: str | None) -> schemas.Dataset:
     """A dataset; `preview` is the state of its preview."""
+    mine = dataset_access.may_change(viewer, row)
     told = {
+        "visibility": dataset_access.visibility(row),
+        "may_change": mine,
+        "shared_with": _shared_with(row) if mine else None,
         "owner": row.owner.name,
         "series": row.series_id,
         "previous": row.previous_id,
@@ -34,10 +39,10 @@ def dataset(row: models.Dataset, preview: str | None) -> schemas.Dataset:
     return schemas.Dataset.model_validate({name: getattr(row, name) for name in same} | told)
 
 
-def datasets(db: Session, rows: Sequence[models.Dataset]) -> list[schemas.Dataset]:
+def datasets(db: Session, viewer: models.User, rows: Sequence[models.Dataset]) -> list[schemas.Dataset]:
     """Datasets with the states of their previews."""
     states = previews.states(db, rows)
-    return [dataset(row, states.get(row.id)) for row in rows]
+    return [dataset(row, viewer, states.get(row.id)) for row in rows]
 
 
 def summary(row: models.Job) -> schemas.JobSummary:
@@ -166,7 +171,7 @@ def protocol(row: models.Protocol, viewer: models.User) -> schemas.Protocol:
     )
 
 
-def _shared_with(row: models.Protocol) -> schemas.People:
+def _shared_with(row: models.Protocol | models.Dataset) -> schemas.People:
     return schemas.People(
         users=sorted(each.user.name for each in row.shares if each.user),
         groups=sorted(each.group_name for each in row.shares if each.group_name),

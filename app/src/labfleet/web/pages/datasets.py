@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.datasets import previews, service
+from labfleet.datasets import access, previews, service
 from labfleet.datasets.names import check_name
+from labfleet.datasets.service import DatasetInUse
 from labfleet.db.models import Dataset
 from labfleet.errors import Invalid, LabfleetError
 from labfleet.jobs import quotas
 from labfleet.web.api import views
-from labfleet.web.api.schemas import DatasetAbout
+from labfleet.web.api.datasets import dataset_filter
+from labfleet.web.api.schemas import DatasetAbout, DatasetsQuery
 from labfleet.web.files import send_blob
 from labfleet.web.pages.frame import pages
 from labfleet.web.pages.jobs import page_query
@@ -56,7 +58,7 @@ def dataset_live(dataset: uuid.UUID) -> str:
     """The part of a dataset's page that refreshes itself."""
     with services().sessions() as db:
         return render_template(
-            "dataset_preview.html", **_preview(db, service.get_dataset(db, g.user, dataset))
+            "dataset_preview.html", **_preview(db, access.get_dataset(db, g.user, dataset))
         )
 
 
@@ -86,8 +88,39 @@ def upload_version(dataset: uuid.UUID) -> BaseResponse:
 def make_preview(dataset: uuid.UUID) -> BaseResponse:
     """Have the preview made again."""
     with services().sessions.begin() as db:
-        previews.ask_again(db, service.get_dataset(db, g.user, dataset))
+        previews.ask_again(db, access.to_change(db, g.user, dataset))
     return redirect(f"/datasets/{dataset}", 303)
+
+
+@pages.post("/datasets/<uuid:dataset>/delete")
+def delete_dataset(dataset: uuid.UUID) -> BaseResponse:
+    """Delete a dataset."""
+    try:
+        with services().sessions.begin() as db:
+            service.delete_dataset(db, g.user, dataset)
+    except DatasetInUse as error:
+        return _failed(_one(dataset, error), error)
+    return redirect("/datasets", 303)
+
+
+@pages.post("/datasets/<uuid:dataset>/sharing")
+def share_dataset(dataset: uuid.UUID) -> BaseResponse:
+    """Keep for whom the form says that a dataset is."""
+    users, groups = (_names(request.form.get(key, "")) for key in ("users", "groups"))
+    try:
+        with services().sessions.begin() as db:
+            row = access.make_public(db, g.user, dataset, public=request.form.get("public") == "true")
+            old_users = {each.user.name for each in row.shares if each.user} - set(users)
+            old_groups = {each.group_name for each in row.shares if each.group_name} - set(groups)
+            access.unshare(db, g.user, dataset, users=old_users, groups=old_groups)
+            access.share(db, g.user, dataset, users=users, groups=groups)
+    except LabfleetError as error:
+        return _failed(_one(dataset, error), error)
+    return redirect(f"/datasets/{dataset}", 303)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def keep_upload(file: FileStorage, previous: uuid.UUID | None = None) -> uuid.UUID:
@@ -119,7 +152,7 @@ def _about(form: Mapping[str, str]) -> DatasetAbout:
     """What a form tells; `Invalid` names the field that won't do."""
     told: dict[str, Any] = {key: form.get(key, "").strip() for key in ("description", "licence")}
     for key in ("labels", "terms"):
-        told[key] = [word.strip() for word in form.get(key, "").split(",") if word.strip()]
+        told[key] = _names(form.get(key, ""))
     try:
         return DatasetAbout.model_validate(told)
     except ValidationError as error:
@@ -133,15 +166,20 @@ def _failed(page: Response, error: LabfleetError) -> Response:
 
 
 def _page(error: LabfleetError | None) -> Response:
-    query = page_query()
+    query = page_query(DatasetsQuery)
+    wanted = dataset_filter(query)
     with services().sessions() as db:
-        page = service.list_datasets(db, g.user, query.limit, query.after)
-        items = views.datasets(db, page.items)
+        page = service.list_datasets(db, g.user, query.limit, query.after, wanted)
+        items = views.datasets(db, g.user, page.items)
+        facets = service.facets(db, g.user, wanted)
     return make_response(
         render_template(
             "datasets.html",
             section="Datasets",
             datasets=items,
+            facets=facets,
+            wanted=wanted,
+            filtered=wanted != service.Filter(),
             next=page.next,
             query=request.args.to_dict(),
             limit=services().settings.web.max_upload_bytes,
@@ -152,15 +190,17 @@ def _page(error: LabfleetError | None) -> Response:
 
 def _one(dataset_id: uuid.UUID, error: LabfleetError | None) -> Response:
     with services().sessions() as db:
-        row = service.get_dataset(db, g.user, dataset_id)
+        row = access.get_dataset(db, g.user, dataset_id)
         context = _preview(db, row)
-        context["dataset"], *context["versions"] = views.datasets(db, [row, *service.versions_of(db, row)])
+        context["dataset"], *context["versions"] = views.datasets(
+            db, g.user, [row, *service.versions_of(db, g.user, row)]
+        )
     return make_response(
         render_template(
             "dataset.html",
             section="Datasets",
             limit=services().settings.web.max_upload_bytes,
-            mine=row.owner_id == g.user.id,
+            mine=access.may_change(g.user, row),
             problem=error.problem() if error else None,
             **context,
         )
@@ -175,5 +215,5 @@ def _preview(db: Session, row: Dataset) -> dict[str, Any]:
 def dataset_content(dataset: uuid.UUID) -> Response:
     """A dataset's file."""
     with services().sessions() as db:
-        found = service.get_dataset(db, g.user, dataset)
+        found = access.get_dataset(db, g.user, dataset)
     return send_blob(found.sha256, found.name, found.media_type)
