@@ -123,6 +123,9 @@ def _tell_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     click.echo(f"Names: {names}{more}\n")
     columns = ("tasks", "key", "cores", "memory", "time", "tags", "workers that could take them")
     table(columns, [_lane(lane) for lane in plan["lanes"]], "nothing would run")
+    for each in plan["inapplicable"]:
+        lacks = f"the dataset for the input '{each['slot']}' lacks {', '.join(each['missing'])}"
+        click.echo(f"Inapplicable: {each['task']}: {lacks}.", err=True)
     if not all(lane["workers"] for lane in plan["lanes"]):
         click.echo("\nTasks that no worker could take wait until there is one: ask your admin.", err=True)
 

@@ -38,16 +38,28 @@ class Child:
     number: int | None
 
 
-def begin(session: Session, job: Job) -> None:
-    """Let run what may run first, in a job that is new or has been reopened."""
+def begin(session: Session, job: Job, *, fresh: bool = False) -> None:
+    """Let run what may run first, in a job that is new (`fresh`) or has been reopened."""
     root = session.get(Node, (job.id, 0))
     if root is None:
         _ready(session, job, true())
     else:
         _recount(session, job, root)
+        if fresh:
+            _skip_beside_lost(session, job, root)
         _activate(session, job, root)
         _end(session, job, root)
     outbox.wake(session)
+
+
+def _skip_beside_lost(session: Session, job: Job, root: Node) -> None:
+    """Skip what lies beside tasks that a new job has lost before it began."""
+    stopped = select(Node.number).where(
+        Node.job_id == job.id, Node.kind == PARALLEL, Node.on_failure == STOP, Node.lost > 0
+    )
+    for number in session.scalars(stopped.order_by(Node.number.desc())).all():
+        _skip_rest(session, job, _node(session, job, number))
+        _recount(session, job, root)
 
 
 def task_ended(session: Session, job: Job, task: Task) -> None:

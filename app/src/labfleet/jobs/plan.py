@@ -9,7 +9,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -26,6 +26,7 @@ from labfleet.jobs.layout import Json, Leaf, Place, PlannedNode, lay_out
 from labfleet.jobs.needs import needs_of
 from labfleet.jobs.parameters import checked_parameters, checked_slots, fill_defaults
 from labfleet.jobs.spec import Input, JobSpec, Source, Sweep, TaskNode
+from labfleet.jobs.terms import Misfit, misfits
 from labfleet.protocols.service import find_version
 
 _INPUT: TypeAdapter[uuid.UUID | Source] = TypeAdapter(Input)
@@ -53,6 +54,8 @@ class Plan:
     leaves: list[Leaf]
     datasets: dict[str, str]
     """SHA-256 by dataset id."""
+    misfits: list[Misfit] = field(default_factory=list)
+    """Tasks whose protocols don't apply to their datasets."""
 
     @property
     def total(self) -> int:
@@ -87,7 +90,28 @@ def make_plan(session: Session, owner: User, spec: JobSpec, limits: JobsSection)
         _check_outputs(leaf, leaves, faults)
     if faults:
         raise InvalidJob(faults)
-    return Plan(nodes, leaves, datasets)
+    return Plan(nodes, leaves, datasets, _misfits(session, leaves, datasets))
+
+
+def _misfits(session: Session, leaves: list[Leaf], datasets: Mapping[str, str]) -> list[Misfit]:
+    wanting = [leaf for leaf in leaves if any((item or {}).get("terms") for item in _slots(leaf).values())]
+    if not wanting:
+        return []
+    known = select(Dataset.id, Dataset.terms).where(Dataset.id.in_(list(datasets)))
+    terms = {str(dataset): list(own) for dataset, own in session.execute(known)}
+    found: list[Misfit] = []
+    for leaf in wanting:
+        manifest = {"inputs": _slots(leaf)}
+        if leaf.points is None:
+            found += misfits(leaf.spec.task, manifest, leaf.inputs, terms)
+        for index, point in enumerate(leaf.points or ()):
+            given = {**leaf.inputs, **point.get("i", {})}
+            found += misfits(f"{leaf.spec.task}[{index}]", manifest, given, terms)
+    return found
+
+
+def _slots(leaf: Leaf) -> Json:
+    return (leaf.version.manifest.get("inputs") or {}) if leaf.version else {}
 
 
 def _names(leaves: list[Leaf]) -> list[dict[str, str]]:

@@ -86,6 +86,7 @@ TRANSITIONS: dict[tuple[State | None, Event], State] = {
     (State.QUEUED, Event.CANCELLED): State.CANCELLED,
     (State.QUEUED, Event.SKIPPED): State.CANCELLED,
     (State.QUEUED, Event.REUSED): State.SUCCESS,
+    (State.QUEUED, Event.INAPPLICABLE): State.INAPPLICABLE,
     (State.RUNNING, Event.LEASE_LAPSED): State.QUEUED,
     (State.RUNNING, Event.HANDED_BACK): State.QUEUED,
     (State.RUNNING, Event.RETRIED): State.QUEUED,

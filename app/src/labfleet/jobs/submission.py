@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from labfleet.config import JobsSection, WebhooksSection
 from labfleet.db.models import Job, Node, User
 from labfleet.errors import Forbidden, IdempotencyMismatch, Invalid
-from labfleet.jobs import flow, outbox, transition, webhooks
+from labfleet.jobs import flow, outbox, terms, transition, webhooks
 from labfleet.jobs.layout import Leaf
 from labfleet.jobs.plan import Plan, make_plan
 from labfleet.jobs.spec import JobSpec
@@ -56,8 +56,10 @@ def submit(
     for leaf in plan.leaves:
         _insert_tasks(session, of_all, leaf)
     transition.note_submitted(session, job_id)
-    if plan.nodes or any(leaf.cache for leaf in plan.leaves):
-        flow.begin(session, transition.lock_job(session, job_id))
+    if plan.misfits:
+        terms.end(session, transition.lock_job(session, job_id), plan.misfits)
+    if plan.nodes or plan.misfits or any(leaf.cache for leaf in plan.leaves):
+        flow.begin(session, transition.lock_job(session, job_id), fresh=True)
     else:
         outbox.wake(session)
     return job_id

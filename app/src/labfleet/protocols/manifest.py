@@ -107,12 +107,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _term(value: str) -> str:
+    if value != value.strip() or "," in value or not value.isprintable():
+        raise ValueError("a term has no comma, no space around it and no invisible character")
+    return value
+
+
+Term = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_term)]
+
+
 class InputSlot(Strict):
-    """A place for a dataset. `formats` are file name endings, a hint for people."""
+    """A place for a dataset. `formats` are file name endings, a hint for people; `terms` must all be among
+    the dataset's own, else the protocol does not apply to it."""
 
     title: Title
     description: Description = ""
     formats: list[Annotated[str, Field(pattern=r"^[a-z0-9.]+$", max_length=16)]] = []
+    terms: Annotated[list[Term], Field(max_length=50)] = []
     optional: bool = False
 
 

@@ -27,6 +27,7 @@ LEGAL = {
     ("queued", "cancelled"): "cancelled",
     ("queued", "skipped"): "cancelled",
     ("queued", "reused"): "success",
+    ("queued", "inapplicable"): "inapplicable",
     ("running", "lease_lapsed"): "queued",
     ("running", "handed_back"): "queued",
     ("running", "retried"): "queued",

@@ -141,7 +141,7 @@ def test_the_interface_is_plain_json(manifest: str) -> None:
     )
     assert json.loads(json.dumps(found)) == found
     assert found["inputs"] == {
-        "table": {"title": "T", "description": "", "formats": ["csv"], "optional": False}
+        "table": {"title": "T", "description": "", "formats": ["csv"], "terms": [], "optional": False}
     }
     assert found["outputs"]["result"]["kind"] == "table"
     assert found["needs"] == {

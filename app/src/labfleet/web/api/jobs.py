@@ -111,6 +111,10 @@ def _dry_run(wanted: JobSpec) -> schemas.DryRun:
             nodes=len(plan.nodes),
             protocols=plan.protocols,
             names=[leaf.spec.task for leaf in plan.leaves][: services().settings.jobs.tasks_shown],
+            inapplicable=[
+                schemas.Misfit.model_validate(each)
+                for each in plan.misfits[: services().settings.jobs.tasks_shown]
+            ],
             lanes=[
                 schemas.Lane(**asdict(needs), tasks=size, workers=[worker.name for worker in able(db, needs)])
                 for needs, size in lanes.items()

@@ -226,14 +226,23 @@ class Lane(Out):
     workers: list[str]
 
 
+class Misfit(Out):
+    """A task whose protocol does not apply to a dataset: which terms it lacks for which input."""
+
+    task: str
+    slot: str
+    missing: list[str]
+
+
 class DryRun(Out):
-    """What a specification would become."""
+    """What a specification would become. `inapplicable` tasks would end as that before anything runs."""
 
     tasks: int
     nodes: int
     protocols: list[str]
     lanes: list[Lane]
     names: list[str]
+    inapplicable: list[Misfit]
 
 
 class JobChanges(In):
