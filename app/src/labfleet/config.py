@@ -273,6 +273,8 @@ class WorkerSection(Section):
     patience_seconds: float = Field(default=900, gt=0)
     protocol_cache_bytes: int = Field(default=256 * MIB, ge=0)
     sandbox_readonly_paths: list[Path] = Field(default_factory=list)
+    # Where this machine has the webserver's store mounted: inputs are then read there and not fetched.
+    store_mount: Path | None = None
 
 
 class PackagesSection(Section):

@@ -47,6 +47,7 @@ class Attempt:
     artifact_queries: dict[str, dict[str, str]] = field(default_factory=dict)
     heartbeats: int = 0
     fetches: int = 0
+    inputs_fetched: list[str] = field(default_factory=list)
     finish: dict[str, Any] | None = None
     claims: int = 0
 
@@ -194,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
         return attempt.tar()
 
     def _inputs(self, attempt: Attempt, body: bytes, query: dict[str, str], rest: str) -> Any:
+        attempt.inputs_fetched.append(rest)
         return attempt.inputs[rest]
 
     def _artifacts(self, attempt: Attempt, body: bytes, query: dict[str, str], rest: str) -> Any:

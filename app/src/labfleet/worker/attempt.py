@@ -20,7 +20,7 @@ from labfleet.worker import journal, sandbox, verdict
 from labfleet.worker.capture import Capture
 from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.execution import Ending, Execution
-from labfleet.worker.fetch import BadArchive, fetch_input, fetch_protocol
+from labfleet.worker.fetch import BadArchive, fetch_input, fetch_protocol, in_store
 from labfleet.worker.heartbeat import Heartbeat
 from labfleet.worker.meter import Meter, group_of
 from labfleet.worker.outputs import Artifact, BadOutput, collect, salvage, upload
@@ -103,6 +103,9 @@ class Shepherd:
         places.parameters.write_text(json.dumps(spec.parameters), encoding="utf-8")
         fetch_protocol(self._client, self._patience, spec, places.protocol)
         for item in spec.inputs:
+            if found := in_store(item, spec.host.store_mount):
+                places.link(item.slot, found)
+                continue
             fetch_input(self._client, self._patience, spec.base, item, places.inputs)
 
     def _execute(self) -> Ending:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import re
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -17,6 +19,8 @@ from labfleet.worker.spec import Input, Spec
 MAX_ENTRIES = 10_000
 MAX_BYTES = 1024**3
 CHUNK = 256 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+log = logging.getLogger(__name__)
 
 
 class BadArchive(Exception):
@@ -45,6 +49,26 @@ def _unpack_all(archive: Path, directory: Path) -> None:
             extract(tar, directory)
     except tarfile.TarError as error:
         raise BadArchive(f"The protocol's archive can't be read: {error}.") from None
+
+
+def in_store(item: Input, store: str) -> Path | None:
+    """The dataset's file in the webserver's store where this worker has that mounted at `store`.
+
+    None if it isn't there, can't be read, or has another content: then it is fetched.
+    """
+    if not store or not _SHA256.fullmatch(item.sha256):
+        return None
+    path = Path(store, "blobs", item.sha256[:2], item.sha256[2:])
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        log.warning("an input is not taken from the mounted store: %s", error)
+        return None
+    if digest != item.sha256:
+        log.warning("%s in the mounted store is damaged", path)
+        return None
+    return path
 
 
 def fetch_input(client: Client, patience: Patience, base: str, item: Input, directory: Path) -> None:

@@ -59,6 +59,8 @@ class Places:
         self.progress = directory / "progress"
         self.log = directory / "log"
         self.identity = directory / "etc"
+        self.linked: dict[str, Path] = {}
+        """Inputs that lie elsewhere, by their slot."""
 
     def create(self) -> None:
         """Make the directories and the small files."""
@@ -67,6 +69,11 @@ class Places:
         self.progress.touch(mode=0o600)
         for name, text in IDENTITY.items():
             (self.identity / name).write_text(text, encoding="utf-8")
+
+    def link(self, slot: str, file: Path) -> None:
+        """Show a file from elsewhere as the input of a slot; what it is put upon stays empty."""
+        (self.inputs / slot).touch(mode=0o600)
+        self.linked[slot] = file
 
     def report(self, text: str) -> None:
         """Say as the attempt's progress what is done before its command runs; empty: it is done."""
@@ -136,6 +143,8 @@ def _attempt(places: Places, limits: Limits) -> list[str]:
         (places.parameters, PARAMETERS),
     ):
         words += ["--ro-bind", str(source), target]
+    for slot, file in places.linked.items():
+        words += ["--ro-bind", str(file), f"{INPUTS}/{slot}"]
     words += ["--bind", str(places.outputs), OUTPUTS, "--bind", str(places.progress), PROGRESS]
     # The root and /dev are tmpfs that the attempt would own, and could fill.
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", PROTOCOL]

@@ -74,8 +74,8 @@ class Packages:
 @dataclass(frozen=True)
 class Host:
     """What the worker says of itself: where to report, how patient to be, what to show the sandbox, what
-    results depend on (`environment`), where protocols that were fetched before lie, and how environments of
-    protocols are made (`packages`)."""
+    results depend on (`environment`), where protocols that were fetched before lie, how environments of
+    protocols are made (`packages`), and where the webserver's store is mounted, if it is (`store_mount`)."""
 
     url: str
     ca_file: str | None
@@ -87,6 +87,7 @@ class Host:
     protocol_cache_bytes: int = 0
     packages: Packages = Packages()
     name: str = ""
+    store_mount: str = ""
 
 
 @dataclass(frozen=True)

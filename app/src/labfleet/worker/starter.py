@@ -185,6 +185,7 @@ class Starter:
             protocol_cache_bytes=worker.protocol_cache_bytes,
             packages=self._packages(),
             name=worker.name,
+            store_mount=str(worker.store_mount) if worker.store_mount else "",
         )
 
     def _packages(self) -> Packages:

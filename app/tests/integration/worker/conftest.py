@@ -92,6 +92,7 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         patience: float = 10,
         grace: float = 1.0,
         packages: dict[str, Any] | None = None,
+        store: Path | None = None,
         **values: Any,
     ) -> Shepherding:
         values.setdefault("files", {"main.py": code})
@@ -100,7 +101,18 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         directory.mkdir()
         cache = (str(work / "protocols"), 10**6)
         made = Packages(directory=str(work / "environments"), **(packages or {}))
-        host = Host(front_end.url, None, grace, patience, (), {"os": "Test 1.0"}, *cache, made, "worker1")
+        host = Host(
+            front_end.url,
+            None,
+            grace,
+            patience,
+            (),
+            {"os": "Test 1.0"},
+            *cache,
+            made,
+            "worker1",
+            str(store or ""),
+        )
         from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
         if os.getuid() == 0:
             for path in (directory, *directory.iterdir()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -509,3 +510,34 @@ probe("parent", lambda: os.listdir({str(work)!r}))
     assert "FileNotFoundError" in found["parent"]
     first.terminate()
     first.wait()
+
+
+READ = """
+import os, hashlib
+for slot in sorted(os.listdir(os.environ["LABFLEET_INPUTS"])):
+    path = os.path.join(os.environ["LABFLEET_INPUTS"], slot)
+    print(slot, open(path, "rb").read().decode(), os.access(path, os.W_OK))
+"""
+
+
+def test_inputs_come_from_a_mounted_store_if_they_are_whole_there(shepherd: Start, work: Path) -> None:
+    store = work / "store"
+    inputs = {"good": b"good", "damaged": b"damaged", "missing": b"missing", "linked": b"linked"}
+    places = {}
+    for name, content in inputs.items():
+        digest = hashlib.sha256(content).hexdigest()
+        places[name] = store / "blobs" / digest[:2] / digest[2:]
+        places[name].parent.mkdir(parents=True, exist_ok=True)
+    places["good"].write_bytes(b"good")
+    places["damaged"].write_bytes(b"dAmaged")
+    (work / "elsewhere").write_bytes(b"linked")
+    places["linked"].symlink_to(work / "elsewhere")
+
+    run = shepherd(READ, inputs=inputs, store=store)
+
+    assert run.wait()["outcome"] == "success", run.attempt.log
+    assert run.attempt.log.decode().splitlines() == [
+        f"{name} {name} False" for name in ("damaged", "good", "linked", "missing")
+    ]
+    assert sorted(run.attempt.inputs_fetched) == ["damaged", "linked", "missing"]
+    assert places["good"].read_bytes() == b"good"

@@ -21,6 +21,7 @@ def test_settings(host: Host) -> None:
             "patience_seconds": 60,
             "protocol_cache_bytes": 1000000,
             "sandbox_readonly_paths": ["/opt"],
+            "store_mount": "/srv/store",
         },
         "packages": {
             "index_url": "https://packages.example.org/simple",
