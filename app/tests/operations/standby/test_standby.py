@@ -98,3 +98,18 @@ def test_self_check_tells_of_a_lost_standby(lab: Lab, cluster: Cluster) -> None:
         )
     finally:
         standby.run("systemctl start patroni")
+
+
+def test_one_that_lost_its_disk_comes_back(lab: Lab, cluster: Cluster, load: Load) -> None:
+    """As docs/roles/patroni.md tells it: it joins the voters, and copies the database."""
+    leader, standby = cluster.leader(), cluster.standby()
+    with load.flowing(PER_SECOND):
+        standby.run("systemctl stop patroni etcd && rm -rf /var/lib/etcd/labfleet /var/lib/postgresql/*/main")
+        voters = leader.run("labfleet-etcdctl member list").splitlines()
+        gone = next(line for line in voters if f", {standby.name}, " in line).partition(",")[0]
+        leader.run(f"labfleet-etcdctl member remove {gone}")
+        playbook.play(lab.inventory, "playbooks/database.yml").good()
+        cluster.wait_whole()
+        repaired = ledger.now(leader)
+    assert cluster.leader() is leader
+    booked(load, leader, repaired)
