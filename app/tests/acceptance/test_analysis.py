@@ -17,6 +17,7 @@ from .api import Api
 from .conftest import Cli
 from .waiting import wait_for
 
+PROTOCOLS = Path(__file__).parents[2] / "protocols"
 JOB = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 GRAPHML = "{http://graphml.graphdrawing.org/xmlns}"
 
@@ -143,6 +144,23 @@ class TestPreviews:
         preview = self.preview(user, "none.csv", b"a,b\n1,\0\n")
         assert (preview["state"], preview["result"]) == ("failed", None)
         assert "Line 2 (byte 6)" in preview["message"]
+
+
+class TestCatalogue:
+    """Every protocol that ships is imported, and runs on its own sample with what a worker has by default."""
+
+    def test_each_shows_itself(self, user: Api) -> None:
+        shipped = {path.parent.name for path in PROTOCOLS.glob("*/protocol.yml")} - {"table-summary"}
+        assert len(shipped) > 10
+        jobs = {name: user.submit(name, label="catalogue") for name in sorted(shipped)}
+        tasks = {name: user.wait(job, seconds=600) for name, job in jobs.items()}
+        # This one says what it misses: ffmpeg is no default of a worker.
+        media = tasks.pop("media")
+        assert media["state"] == "inapplicable", media
+        assert "ffmpeg" in media["message"]
+        assert {name: task["message"] for name, task in tasks.items() if task["state"] != "success"} == {}
+        for name, task in tasks.items():
+            assert user.artifacts(task), name
 
 
 class TestDownloads:

@@ -42,7 +42,16 @@ def lint() -> Iterator[Job]:
         tool("ruff", "check", "--select", "F", "library", "plugins", "roles"),
         tool("ruff", "format", "--check", "src", "tests", "protocols", "protocols-common", folder=APP),
         tool("mypy", folder=APP),
-        Step(["shellcheck", "lab", ".ci/run", "app/tests/vagrant/bin/docker"], folder=ROOT),
+        Step(
+            [
+                "shellcheck",
+                "lab",
+                ".ci/run",
+                "app/tests/vagrant/bin/docker",
+                "app/protocols/file-facts/main.sh",
+            ],
+            folder=ROOT,
+        ),
         tool("yamllint", "--strict", "."),
         tool("ansible-lint"),
     ]
@@ -56,7 +65,9 @@ def unit() -> Iterator[Job]:
 
 def protocols() -> Iterator[Job]:
     """The protocols that ship, by the interpreters of this computer, against reference values."""
-    yield Job("protocols", "protocols", [pytest("protocols", "tests/protocols")], LOGS / "protocols.log")
+    yield Job(
+        "protocols", "protocols", [pytest("protocols", "-n", "2", "tests/protocols")], LOGS / "protocols.log"
+    )
 
 
 def integration() -> Iterator[Job]:
