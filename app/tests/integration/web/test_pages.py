@@ -302,6 +302,11 @@ def test_filter_and_pages(signed_in: FlaskClient) -> None:
     (older,) = re.findall(r'href="(/jobs\?after=[^"]+)"', page)
     assert "job 01" in get(signed_in, older)
     assert "No job here is failed" in get(signed_in, "/jobs?state=failed")
+    assert "job 07" in get(signed_in, "/jobs?text=07&protocol=greet&state=")
+    found = get(signed_in, "/jobs?text=07&state=queued")
+    assert "job 07" in found and "job 08" not in found
+    assert 'href="/jobs?text=07&amp;state=failed"' in found  # the words stay when the state changes
+    assert "No job here" in get(signed_in, "/jobs?text=nowhere")
     for odd in ("state=odd", "after=x", "colour=red", "limit=0"):
         assert "The address is not right" in get(signed_in, f"/jobs?{odd}", 422)
 

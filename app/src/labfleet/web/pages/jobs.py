@@ -47,7 +47,10 @@ class TasksOfJob(PageQuery):
 def page_query(kind: type[In] = PageQuery, limit: int = PAGE) -> Any:
     """The address's query, checked; `Invalid` for one that no link of ours has."""
     try:
-        return kind.model_validate({"limit": limit, **request.args.to_dict()})
+        asked = {
+            name: value for name, value in request.args.items() if value
+        }  # an empty field asks for nothing
+        return kind.model_validate({"limit": limit, **asked})
     except ValidationError as error:
         told = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise Invalid(f"The address is not right: {told}.", hint="Go back to the list.") from None
@@ -65,7 +68,7 @@ def jobs() -> str:
         section="Jobs",
         jobs=items,
         next=page.next,
-        query=request.args.to_dict(),
+        query={name: value for name, value in request.args.items() if value},
         state=query.state[0] if query.state else None,
         states=list(State),
         here=request.full_path,
