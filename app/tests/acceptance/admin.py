@@ -53,7 +53,11 @@ def _pack(folders: list[Path]) -> bytes:
 
 def versioned(folder: Path) -> dict[str, bytes]:
     """The protocol's files, its version naming its content: an edited test protocol is a new version."""
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
     mark = zlib.crc32(b"".join(files.values()))
     files["protocol.yml"] = files["protocol.yml"].replace(
         b"version: 1.0.0", f'version: "1.0.{mark}"'.encode()
