@@ -10,8 +10,8 @@ draw_boxes <- function(data, boxes, tests, parameters) {
   # A letter is about 0.085 inches wide.
   slanted <- 0.085 * (max(nchar(groups)) + 2) * length(groups) > 10 / columns - 1
   set.seed(parameters$seed)
-  picture("boxes", height = max(5.5, 3.9 * rows), draw = function() {
-    graphics::par(mfrow = c(rows, columns), mar = c(if (slanted) 6.5 else 3.6, 4.6, 3.4, 1), cex = if (columns == 3) 0.8 else 1)
+  picture("boxes", height = max(5.5, (if (slanted) 4.6 else 3.9) * rows), draw = function() {
+    graphics::par(mfrow = c(rows, columns), mar = c(if (slanted) 7 else 3.6, 4.6, 3.4, 1), cex = if (columns == 3) 0.8 else 1)
     for (feature in features) {
       draw_feature(feature, data, boxes[boxes$feature == feature, ], tests, parameters, slanted)
     }
@@ -36,12 +36,12 @@ draw_feature <- function(feature, data, boxes, tests, parameters, slanted) {
 }
 
 group_axis <- function(boxes, slanted) {
-  names <- shortened(boxes$group, 22)
+  names <- shortened(boxes$group, if (slanted) 18 else 22)
   at <- seq_along(names)
   graphics::axis(1, at, labels = FALSE, col = NA, col.ticks = FAINT)
   if (!slanted) return(graphics::mtext(sprintf("%s\nn = %d", names, boxes$n), side = 1, at = at, line = 2, cex = 0.95 * graphics::par("cex")))
   bottom <- graphics::par("usr")[3] - 0.05 * diff(graphics::par("usr")[3:4])
-  graphics::text(at, bottom, sprintf("%s (%d)", names, boxes$n), srt = 35, adj = 1, xpd = NA, cex = 0.9)
+  graphics::text(at, bottom, sprintf("%s (%d)", names, boxes$n), srt = 45, adj = 1, xpd = NA, cex = 0.75)
 }
 
 draw_box <- function(i, box, colour) {

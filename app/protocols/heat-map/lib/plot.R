@@ -10,16 +10,16 @@ draw_heat_map <- function(drawn, data, parameters) {
   several <- length(groups) > 1
   body <- min(max(3, 0.16 * rows), 18)
   reach <- reach_of(drawn$values, parameters$scale)
-  picture("heatmap", width = 11, height = body + 3.4, draw = function() {
+  picture("heatmap", width = 11, height = body + 3.65, draw = function() {
     graphics::par(oma = c(0, 0, 0, 0))
-    graphics::layout(matrix(1:3, 3), heights = c(1.45, body + 0.2, 1.5))
+    graphics::layout(matrix(1:3, 3), heights = c(1.45, body + 0.2, 1.75))
     graphics::par(cex = 1, mar = c(if (several) 1.1 else 0.1, 1, 2.8, 7))
     draw_sample_tree(drawn$tree, columns)
     heading("Heat map", sprintf("%d of %d features (%s), %d samples", rows, ncol(data$values), parameters$ranking_method, columns))
     if (several) draw_band(data$group[drawn$columns], columns)
     graphics::par(mar = c(0.2, 1, 0, 7))
     draw_tiles(drawn$values, reach)
-    graphics::par(mar = c(2.6, 1, 3.6, 7))
+    graphics::par(mar = c(2.6, 1, 4.8, 7))
     draw_key(reach, parameters$scale, data$names[drawn$columns], columns, groups, several)
   })
 }
@@ -73,7 +73,9 @@ draw_key <- function(reach, scaled, names, columns, groups, several) {
   if (columns <= NAMED_COLUMNS) {
     size <- min(0.75, 0.75 * (graphics::par("pin")[1] / columns) / 0.14)
     top <- graphics::grconvertY(graphics::grconvertY(1, "npc", "inches") + graphics::par("mai")[3] - 0.05, "inches", "user")
-    graphics::text(seq_len(columns), top, shortened(names, 12), srt = 45, adj = c(1, 1), xpd = NA, cex = size)
+    # Narrow columns have no room for slanted names.
+    narrow <- columns > 12
+    graphics::text(seq_len(columns), top, shortened(names, 12), srt = if (narrow) 90 else 45, adj = c(1, if (narrow) 0.5 else 1), xpd = NA, cex = size)
   }
   ends <- usr[1] + c(0, 0.25) * diff(usr[1:2])
   graphics::rasterImage(grDevices::as.raster(matrix(ramp(), 1)), ends[1], 0.3, ends[2], 0.9, xpd = NA)
