@@ -10,7 +10,9 @@ from flask import Request, current_app
 from labfleet.errors import Malformed
 from labfleet.web.services import services
 
-UPLOADS = frozenset({"pages.upload_dataset", "pages.submit_job"})
+UPLOADS = frozenset(
+    {"pages.upload_dataset", "pages.upload_version", "pages.submit_job", "pages.save_analysis"}
+)
 ARCHIVES = "pages.send_protocol"
 SPECIFICATIONS = frozenset({"user.submit", "user.resubmit_job"})
 

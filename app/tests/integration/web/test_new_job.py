@@ -140,7 +140,7 @@ def test_an_example_runs_on_what_the_protocol_brings(
 def test_saved_settings_are_opened_again_by_who_may_see_the_data(
     signed_in: FlaskClient, sessions: sessionmaker[Session], app: Any, caller: Any, make_user: Any
 ) -> None:
-    file = (io.BytesIO(b"a\n1\n"), "mine.csv")
+    file = (io.BytesIO(b"a\n" + 40_000 * b"1\n"), "mine.csv")  # more than a form without files may have
     form = {"label": "my settings", "p-who": "saved", "s-times": "2, 4", "i-table-file": file}
     address = post(signed_in, "/analyses?protocol=greet", **form).headers["Location"]
     opened = signed_in.get(address, **BASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import labfleet.web
 from labfleet.web.factory import bare_app
 from labfleet.web.guard import CSP
+from labfleet.web.request import UPLOADS
 
 WEB = Path(labfleet.web.__file__).parent
 TEMPLATES = sorted((WEB / "templates").glob("*.html"))
@@ -53,3 +55,12 @@ def test_vendored_files_are_what_their_list_says() -> None:
 
 def test_the_policy_allows_this_server_only() -> None:
     assert "unsafe" not in CSP and "http" not in CSP and "default-src 'none'" in CSP
+
+
+def test_every_form_with_files_may_be_large() -> None:
+    views = bare_app().view_functions
+    assert set(views) >= UPLOADS
+    sources = {name: inspect.getsource(view) for name, view in views.items() if name.startswith("pages.")}
+    takes_files = ("_file()", "_complete(")  # what reads the files of the forms
+    found = {name for name, source in sources.items() if any(word in source for word in takes_files)}
+    assert found == set(UPLOADS)
