@@ -62,16 +62,23 @@ class Bounds:
 
 def profile(path: Path, form: Format, work: Path, bounds: Bounds) -> Json:
     """Look through the table at `path`; files on the way lie in `work`."""
-    with _connect(work, bounds) as duck:
-        try:
+    try:
+        with _connect(work, bounds) as duck:
             told = _READERS[form](duck, path, work, bounds)
-        except duckdb.OutOfMemoryException:
-            raise Unreadable("The table needs more memory than there is for looking through it.") from None
-        except duckdb.Error as error:
-            raise Unreadable(_sentence(error, path)) from None
-        rows = _one(duck, "SELECT count(*) FROM t")
-        columns = [_column(duck, name, kind, rows) for name, kind in _described(duck, "t")]
-        head = duck.execute("SELECT * FROM t LIMIT ?", [bounds.rows]).fetchall()
+            return _counted(duck, form, told, bounds)
+    except duckdb.OutOfMemoryException:
+        raise Unreadable("The table needs more memory than there is for looking through it.") from None
+    except duckdb.Error as error:
+        raise Unreadable(_sentence(error, path)) from None
+
+
+def _counted(duck: duckdb.DuckDBPyConnection, form: Format, told: Json, bounds: Bounds) -> Json:
+    rows = _one(duck, "SELECT count(*) FROM t")
+    described = _described(duck, "t")
+    columns = [_column(duck, name, kind, rows) for name, kind in described]
+    # As text: what stands in a cell is shown, and not what Python makes of it.
+    cells = ", ".join(f"CAST({_name(name)} AS VARCHAR)" for name, _ in described)
+    head = duck.execute(f"SELECT {cells} FROM t LIMIT ?", [bounds.rows]).fetchall()
     return {
         "format": form.value,
         "rows": rows,
@@ -92,7 +99,9 @@ def _connect(work: Path, bounds: Bounds) -> duckdb.DuckDBPyConnection:
         "allow_community_extensions": False,
         "preserve_insertion_order": True,
     }
-    return duckdb.connect(str(work / "table.duckdb"), config=settings)
+    duck = duckdb.connect(str(work / "table.duckdb"), config=settings)
+    duck.execute("SET TimeZone = 'UTC'")
+    return duck
 
 
 def _read_text(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
@@ -124,13 +133,18 @@ def _read_text(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: 
 
 
 def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Json:
-    separator, quote, header, columns = _sniffed(duck, path)
+    separator, quote, header, columns, skip, comment = _sniffed(duck, path)
     names = [column["name"] for column in columns]
     types = {column["name"]: column["type"] for column in columns}
-    quote = "" if quote == "(empty)" else quote
-    # A file whose first lines have no quotes may have them further down.
-    reading = {"delim": separator, "quote": quote or '"', "header": bool(header)}
-    notes: list[str] = []
+    reading = {
+        "delim": separator,
+        # A file whose first lines have no quotes may have them further down.
+        "quote": '"' if quote == "(empty)" else quote,
+        "header": bool(header),
+        "skip": skip,
+        "comment": "" if comment == "(empty)" else comment,
+    }
+    notes = [f"The table begins in line {skip + 1:,}; what stands before it is left out."] if skip else []
     for _ in range(TRIES):
         _load_csv(duck, path, reading, types, names[: bounds.columns])
         changed = _not_as_sniffed(duck, types)
@@ -152,12 +166,12 @@ def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Js
         "rejected": {
             "count": count,
             "more": _one(duck, "SELECT count(*) FROM reject_errors") >= REJECTED_KEPT,
-            "lost": _lost(duck, path, count + bool(header)),
+            "lost": _lost(duck, path, count + bool(header) + skip),
             "shown": [
                 {
                     "line": line,
                     "byte": byte - 1 if byte else None,
-                    "column": column,
+                    "column": column and _short(column),
                     "message": _fault(kind, message),
                 }
                 for line, byte, column, kind, message in shown
@@ -175,12 +189,16 @@ def _lost(duck: duckdb.DuckDBPyConnection, path: Path, besides: int) -> int:
     return max(lines - _one(duck, "SELECT count(*) FROM t") - besides, 0)
 
 
-def _sniffed(duck: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, str, bool, list[dict[str, str]]]:
-    """Separator, quote, header, columns. The usual quotes first: else one that is broken looks like none."""
+def _sniffed(duck: duckdb.DuckDBPyConnection, path: Path) -> tuple[Any, ...]:
+    """Separator, quote, header, columns, how many lines come before the table, what begins a comment.
+
+    The usual quotes first: else one that is broken looks like none.
+    """
     found = None
     for usual in ("quote = '\"', escape = '\"', ", ""):
         statement = (
-            f"SELECT Delimiter, Quote, HasHeader, Columns FROM sniff_csv(?, {usual}ignore_errors = true)"
+            "SELECT Delimiter, Quote, HasHeader, Columns, SkipRows, Comment "
+            f"FROM sniff_csv(?, {usual}ignore_errors = true)"
         )
         try:
             found = duck.execute(statement, [str(path)]).fetchone()
@@ -189,7 +207,7 @@ def _sniffed(duck: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, str, boo
             continue
     if found is None:
         raise Unreadable("It can't be told where one column ends and the next begins.")
-    return found[0], found[1], found[2], found[3]
+    return found
 
 
 def _load_csv(
@@ -201,9 +219,17 @@ def _load_csv(
     wanted = ", ".join(map(_name, names))
     duck.execute(
         f"CREATE TABLE t AS SELECT {wanted} FROM read_csv(?, auto_detect = false, delim = ?, quote = ?, "
-        f"escape = ?, header = ?, columns = {{{described}}}, null_padding = false, store_rejects = true, "
-        f"rejects_limit = {REJECTED_KEPT})",
-        [str(path), reading["delim"], reading["quote"], reading["quote"], reading["header"]],
+        f"escape = ?, header = ?, skip = ?, comment = ?, columns = {{{described}}}, "
+        f"null_padding = false, store_rejects = true, rejects_limit = {REJECTED_KEPT})",
+        [
+            str(path),
+            reading["delim"],
+            reading["quote"],
+            reading["quote"],
+            reading["header"],
+            reading["skip"],
+            reading["comment"],
+        ],
     )
 
 
@@ -284,17 +310,19 @@ def _column(duck: duckdb.DuckDBPyConnection, name: str, kind: str, rows: int) ->
         f"SELECT count({column}), approx_count_distinct({column}) FROM t"
     ).fetchone() or (0, 0)
     told: Json = {
-        "name": name,
+        "name": _short(name),
         "type": _plain(kind),
         "missing": rows - given,
         "distinct": min(distinct, given),
     }
     if not given:
         return told
-    if kind.startswith(_NUMBERS):
+    if kind.startswith(_NUMBERS) and not kind.endswith("]"):
         return told | _numbers(duck, column)
-    if kind.startswith(_TIMES):
-        low, high = duck.execute(f"SELECT min({column}), max({column}) FROM t").fetchone() or (None, None)
+    if kind.startswith(_TIMES) and not kind.endswith("]"):
+        low, high = duck.execute(
+            f"SELECT CAST(min({column}) AS VARCHAR), CAST(max({column}) AS VARCHAR) FROM t"
+        ).fetchone() or (None, None)
         return told | {"least": _cell(low), "greatest": _cell(high)}
     return told | {"top": _top(duck, column)}
 
@@ -307,7 +335,7 @@ def _numbers(duck: duckdb.DuckDBPyConnection, column: str) -> Json:
     )
     if low is None:
         return {}
-    told = {"least": low, "greatest": high, "mean": mean, "median": median}
+    told = {"least": low, "greatest": high, "mean": mean if math.isfinite(mean) else None, "median": median}
     width = (high - low) / BINS
     if not (width > 0 and math.isfinite(width)):
         return told
@@ -344,12 +372,20 @@ def _text(text: str) -> str:
 
 def _plain(kind: str) -> str:
     """A type in plain words."""
+    if kind.endswith("]"):
+        return "list"
     if kind.startswith(_INTEGERS):
         return "whole number"
     if kind.startswith(_NUMBERS):
         return "number"
-    words = {"VARCHAR": "text", "BOOLEAN": "yes or no", "DATE": "date", "TIME": "time of day"}
-    return words.get(kind) or (
+    words = {
+        '"NULL"': "nothing",
+        "VARCHAR": "text",
+        "BOOLEAN": "yes or no",
+        "DATE": "date",
+        "TIME": "time of day",
+    }
+    return words.get(kind.upper()) or (
         "date and time" if kind.startswith("TIMESTAMP") else kind.split("(", maxsplit=1)[0].lower()
     )
 

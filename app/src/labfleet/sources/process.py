@@ -63,7 +63,7 @@ class Previews(Loop):
         try:
             with metrics.SECONDS.time():
                 outcome = look_through(self._store, taken.sha256, taken.form, self._section, self._beat)
-        except (Interrupted, Broken) as reason:
+        except (Interrupted, Broken, OSError) as reason:
             interrupted = isinstance(reason, Interrupted)
             metrics.TO_BE_TRIED_AGAIN.inc()
             _log.warning(

@@ -121,6 +121,33 @@ def test_odd_names_of_columns(tmp_path: Path) -> None:
     assert (again["least"], again["greatest"]) == (3, 6)
 
 
+def test_what_stands_before_a_table_is_left_out(tmp_path: Path) -> None:
+    told = look(tmp_path, "# plate 4\n# room 4\nwell,count\n" + "".join(f"A{n},{n}\n" for n in range(30)))
+    assert list(columns(told)) == ["well", "count"]
+    assert (told["rows"], told["rejected"]["count"]) == (30, 0)
+
+
+def test_times_are_shown_in_utc_and_means_may_be_too_large(tmp_path: Path) -> None:
+    told = look(tmp_path, "at,x\n2026-01-01T00:00:00Z,1e308\n2026-01-02T00:00:00+02:00,1.7e308\n")
+    at, x = columns(told)["at"], columns(told)["x"]
+    assert (at["type"], at["least"]) == ("date and time", "2026-01-01 00:00:00+00")
+    assert told["head"][1][0] == "2026-01-01 22:00:00+00"
+    assert x["mean"] is None or x["mean"] < 1.8e308
+    json.dumps(told, allow_nan=False)
+
+
+def test_columns_of_other_kinds(tmp_path: Path) -> None:
+    values = "'x'::BLOB b, uuid() u, INTERVAL 3 DAY i, MAP {'a': 1} m, [1, 2] l, 'nan'::DOUBLE n, NULL e"
+    duckdb.sql(f"SELECT {values}").write_parquet(str(tmp_path / "p"))
+    (tmp_path / "other").mkdir()
+    bounds = Bounds(BOUNDS.memory_bytes, 3, 20)
+    told = profile(tmp_path / "p", Format.PARQUET, tmp_path / "other", bounds)
+    kinds = ["blob", "uuid", "interval", "map", "list", "number", "nothing"]
+    assert [column["type"] for column in told["columns"]] == kinds
+    assert told["head"][0][4] == "[1, 2]"
+    json.dumps(told, allow_nan=False)
+
+
 def test_json_and_parquet(tmp_path: Path) -> None:
     told = look(tmp_path, '[{"a": 1, "b": "x"}, {"a": null, "b": "y"}]', Format.JSON)
     assert (told["rows"], columns(told)["a"]["missing"]) == (2, 1)
