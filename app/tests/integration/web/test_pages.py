@@ -450,6 +450,10 @@ def test_all_results_as_one_file(
     answer = signed_in.get(f"{location}/results.zip", **BASE)
     archive = zipfile.ZipFile(io.BytesIO(answer.data))
     assert set(archive.namelist()) == {"job.json", "request.json", "counts.csv", "greeting.txt", "plot.svg"}
+    for page in (location, f"{location}/results"):
+        assert f'href="{location}/crate.zip"' in get(signed_in, page)
+    crate = zipfile.ZipFile(io.BytesIO(signed_in.get(f"{location}/crate.zip", **BASE).data))
+    assert {"ro-crate-metadata.json", "results/task/plot.svg"} <= set(crate.namelist())
     assert archive.read("plot.svg") == b"<svg/>"
     assert "filename*=UTF-8''Gr%C3%B6%C3%9Fe-" in answer.headers["Content-Disposition"]
     assert "counts.csv" in get(signed_in, f"{location}/results")
