@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from labfleet.protocols.tree import Entry, entries_of
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 MAX_PATCH = 500_000
+ABANDONED_SECONDS = 24 * 3600
+_HALF_MADE = (".new-", ".old-", ".push-")
 _NOBODY = "0" * 40
 _REF = "refs/tags/"
 MAIN = "refs/heads/main"
@@ -131,6 +135,16 @@ class ProtocolStore:
             return
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".old-") as away:
             self.path(name).rename(Path(away) / f"{name}.git")
+
+    def sweep(self, older_than: float = ABANDONED_SECONDS) -> int:
+        """Remove what a process that was killed has left half-made beside the repositories; how many."""
+        removed = 0
+        for path in self.directory.glob(".*"):
+            if not path.name.startswith(_HALF_MADE) or path.stat().st_mtime > time.time() - older_than:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+        return removed
 
     def path(self, name: str) -> Path:
         """Where the repository is; `UnknownProtocol`."""

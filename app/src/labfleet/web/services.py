@@ -48,12 +48,14 @@ def from_settings(settings: WebserverSettings) -> Services:
     store.prepare()
     logs.prepare()
     store.sweep()
+    protocols = ProtocolStore(settings.web.protocols)
+    protocols.sweep()
     return Services(
         settings=settings,
         sessions=session_factory(engine),
         store=store,
         logs=logs,
-        protocols=ProtocolStore(settings.web.protocols),
+        protocols=protocols,
         signing_keys=config.credential_lines("signing_keys"),
         worker_tokens=worker_hashes(config.credential("worker_tokens")),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),

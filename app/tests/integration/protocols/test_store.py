@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -150,3 +151,12 @@ def test_an_abandoned_archive_leaves_no_process(store: ProtocolStore, tree: Path
     chunks = store.archive("demo", store.import_tree(tree).commit)
     assert next(chunks)
     chunks.close()  # type: ignore[attr-defined]
+
+
+def test_what_a_killed_process_has_left_is_swept_when_it_is_old(store: ProtocolStore, tree: Path) -> None:
+    store.import_tree(tree)
+    for name in (".push-old", ".push-new"):
+        (store.directory / name / "demo.git").mkdir(parents=True)
+    os.utime(store.directory / ".push-old", (0, 0))
+    assert store.sweep() == 1
+    assert sorted(path.name for path in store.directory.iterdir()) == [".push-new", "demo.git"]
