@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterator
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .api import Api
 from .conftest import PASSWORD
 from .lab import REPOSITORY, Lab
 from .waiting import wait_for
-from .webdriver import Browser, chromium
+from .webdriver import SIGNED_OUT, Browser, chromium, key_digest, sign_in
 
 PICTURES = REPOSITORY / ".lab" / "screenshots"
 
 
-def digest(lab: Lab) -> str:
-    """The SHA-256 of the webserver's public key, as Chromium wants it. Other tests check the authority."""
-    file = lab.secrets / "tls" / f"{lab.machine('webserver').name}.crt"
-    key = x509.load_pem_x509_certificate(file.read_bytes()).public_key()
-    content = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(hashlib.sha256(content).digest()).decode()
-
-
 @pytest.fixture(scope="module")
 def browser(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("chromium"), digest(lab)) as window:
+    with chromium(tmp_path_factory.mktemp("chromium"), key_digest(lab)) as window:
         yield window
 
 
@@ -45,15 +33,9 @@ def job(user: Api) -> str:
 @pytest.fixture
 def signed_in(browser: Browser, lab: Lab) -> Browser:
     browser.open(lab.url)
-    if browser.script("return !!document.querySelector('input[type=password]')"):
-        browser.type("input[name=user], input[name=username], input[name=name]", "acceptance")
-        browser.type("input[type=password]", PASSWORD)
-        browser.click("form button[type=submit], form button:not([type])")
-        wait_for(
-            lambda: not browser.script("return !!document.querySelector('input[type=password]')"),
-            10,
-            "sign-in",
-        )
+    if browser.script(SIGNED_OUT):
+        sign_in(browser, "acceptance", PASSWORD)
+        wait_for(lambda: not browser.script(SIGNED_OUT), 10, "sign-in")
     browser.complaints()  # what earlier pages said is not this test's
     return browser
 
@@ -62,16 +44,14 @@ class TestPages:
     def test_stranger_is_asked_to_sign_in(self, browser: Browser, lab: Lab, user: Api) -> None:
         browser.call("DELETE", "cookie")
         browser.open(f"{lab.url}/jobs")
-        assert browser.script("return !!document.querySelector('input[type=password]')")
+        assert browser.script(SIGNED_OUT)
         browser.screenshot(PICTURES / "sign-in.png")
 
     def test_wrong_password_is_said(self, browser: Browser, lab: Lab, user: Api) -> None:
         browser.call("DELETE", "cookie")
         browser.open(lab.url)
-        browser.type("input[name=user], input[name=username], input[name=name]", "acceptance")
-        browser.type("input[type=password]", "wrong password, surely")
-        browser.click("form button[type=submit], form button:not([type])")
-        assert browser.script("return !!document.querySelector('input[type=password]')")
+        sign_in(browser, "acceptance", "wrong password, surely")
+        assert browser.script(SIGNED_OUT)
         assert "password" in browser.text.lower()
 
     def test_job_shows_its_plot(self, signed_in: Browser, lab: Lab, job: str) -> None:

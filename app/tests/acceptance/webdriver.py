@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .broker import answers
+from .lab import Lab
 from .waiting import wait_for
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+SIGNED_OUT = "return !!document.querySelector('input[type=password]')"
+"""A script: whether the page asks for a password."""
 
 
 class Browser:
@@ -113,3 +119,18 @@ def wishes(profile: Path, key_digest: str) -> dict[str, Any]:
         "goog:chromeOptions": {"args": flags},
         "goog:loggingPrefs": {"browser": "ALL"},
     }
+
+
+def key_digest(lab: Lab) -> str:
+    """The SHA-256 of the webserver's public key, as Chromium wants it. Other tests check the authority."""
+    file = lab.secrets / "tls" / f"{lab.machine('webserver').name}.crt"
+    key = x509.load_pem_x509_certificate(file.read_bytes()).public_key()
+    content = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
+
+
+def sign_in(browser: Browser, user: str, password: str) -> None:
+    """Fill in the page that asks for a password, and send it."""
+    browser.type("input[name=user]", user)
+    browser.type("input[type=password]", password)
+    browser.click("form button[type=submit], form button:not([type])")

@@ -123,6 +123,7 @@ def test_snapshots_of_the_log_that_a_newer_one_contains_go(program: ModuleType) 
         ("Fatal: repository contains errors", "damaged"),
         ("ssh: connect to host vault port 22: Connection refused", "can't be reached"),
         ("Host key verification failed. unable to start the sftp session, error: unexpected EOF", "reached"),
+        ("unable to start the sftp session, error: read |0: file already closed", "reached"),
         ("Fatal: wrong password or no key found", "passphrase"),
         ("write /srv/backup: no space left on device, No space left", "full"),
         ("something new", "docs/admin/backup.md"),

@@ -52,7 +52,8 @@ HINTS = (
     (r"wrong password|no key found", "The passphrase is not the one that the repository was made with."),
     # A connection that breaks off ends in the middle of something too: it is looked for first.
     (
-        r"Connection refused|timed out|No route|Host key|Permission denied|Could not resolve|subprocess ssh|Access ?Denied",
+        r"Connection refused|timed out|No route|Host key|Permission denied|Could not resolve|subprocess ssh|Access ?Denied"
+        r"|start the sftp session",
         "The target can't be reached, or does not let this machine in: try it by hand, as the page says.",
     ),
     (
