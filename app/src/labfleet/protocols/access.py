@@ -1,23 +1,20 @@
-"""Who may see a protocol, and who may change it.
+"""Who may see a protocol, and who may change it (`labfleet.users.sharing`).
 
-The owner, those it is shared with (by name or by group), and everybody where it is public see and use it.
-Only the owner changes it; one without an owner is the lab's own, which admins keep. An admin may do all.
-What one may not see does not exist: it is `UnknownProtocol`. As everywhere, no function commits.
+One without an owner is the lab's own, which admins keep. What one may not see does not exist: it is
+`UnknownProtocol`. As everywhere, no function commits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, or_, select, true
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, selectinload
 
-from labfleet.db.models import Group, Protocol, ProtocolShare, User
-from labfleet.errors import Conflict, Forbidden, Invalid, NotFound, UnknownProtocol
+from labfleet.db.models import Protocol, ProtocolShare, User
+from labfleet.errors import Conflict, Forbidden, Invalid, UnknownProtocol
+from labfleet.users import sharing
 from labfleet.users.service import get_user
-
-Visibility = Literal["private", "shared", "public"]
 
 
 class NameTaken(Conflict):
@@ -30,25 +27,7 @@ class NameTaken(Conflict):
 
 def visible_to(viewer: User) -> ColumnElement[bool]:
     """The condition on `Protocol` of what the viewer may see."""
-    if viewer.is_admin:
-        return true()
-    mine = ProtocolShare.user_id == viewer.id
-    if viewer.group_name:
-        mine = or_(mine, ProtocolShare.group_name == viewer.group_name)
-    shared = select(ProtocolShare.id).where(ProtocolShare.protocol_id == Protocol.id, mine).exists()
-    return or_(Protocol.public, Protocol.owner_id == viewer.id, shared)
-
-
-def may_change(viewer: User, protocol: Protocol) -> bool:
-    """Whether the viewer decides about the protocol."""
-    return viewer.is_admin or protocol.owner_id == viewer.id
-
-
-def visibility(protocol: Protocol) -> Visibility:
-    """For whom it is, in a word."""
-    if protocol.public:
-        return "public"
-    return "shared" if protocol.shares else "private"
+    return sharing.visible_to(viewer, Protocol, ProtocolShare)
 
 
 def unknown(name: str) -> UnknownProtocol:
@@ -67,7 +46,7 @@ def get_protocol(session: Session, viewer: User, name: str) -> Protocol:
 def to_change(session: Session, viewer: User, name: str) -> Protocol:
     """The protocol, locked, for one who may change it; `UnknownProtocol`, `Forbidden`."""
     found = get_protocol(session, viewer, name)
-    if not may_change(viewer, found):
+    if not sharing.may_change(viewer, found):
         owner = f"'{found.owner.name}'" if found.owner else "the lab"
         raise Forbidden(
             f"The protocol '{name}' belongs to {owner}.", hint="Ask its owner, or make one of another name."
@@ -90,17 +69,7 @@ def share(
 ) -> Protocol:
     """Let these users and groups see and use the protocol too; `NotFound` for unknown ones."""
     protocol = to_change(session, viewer, name)
-    have = {(each.user_id, each.group_name) for each in protocol.shares}
-    for user in [get_user(session, user) for user in users]:
-        if (user.id, None) not in have and user.id != protocol.owner_id:
-            protocol.shares.append(ProtocolShare(user_id=user.id))
-            have.add((user.id, None))
-    for group in groups:
-        if session.get(Group, group) is None:
-            raise NotFound(f"There is no group '{group}'.", hint="Ask an admin which groups there are.")
-        if (None, group) not in have:
-            protocol.shares.append(ProtocolShare(group_name=group))
-            have.add((None, group))
+    protocol.shares.extend(ProtocolShare(**each) for each in sharing.added(session, protocol, users, groups))
     session.flush()
     return protocol
 
@@ -110,10 +79,8 @@ def unshare(
 ) -> Protocol:
     """Take that back. Jobs that were submitted go on, and stay readable to who submitted them."""
     protocol = to_change(session, viewer, name)
-    out_users, out_groups = set(users), set(groups)
-    for each in list(protocol.shares):
-        if each.group_name in out_groups or (each.user is not None and each.user.name in out_users):
-            protocol.shares.remove(each)
+    for each in sharing.taken_back(protocol.shares, users, groups):
+        protocol.shares.remove(each)
     session.flush()
     return protocol
 

@@ -18,11 +18,12 @@ from sqlalchemy.orm import Session, selectinload
 
 from labfleet.db.models import Protocol, ProtocolShare, ProtocolVersion, User
 from labfleet.errors import Conflict, Invalid, UnknownVersion
-from labfleet.protocols.access import NameTaken, get_protocol, may_change, to_change, unknown, visible_to
+from labfleet.protocols.access import NameTaken, get_protocol, to_change, unknown, visible_to
 from labfleet.protocols.check import check_tree
 from labfleet.protocols.manifest import Manifest
 from labfleet.protocols.store import ProtocolStore, Version
 from labfleet.protocols.tree import entries_of
+from labfleet.users import sharing
 
 __all__ = [
     "ProtocolInUse",
@@ -103,7 +104,7 @@ def claim(session: Session, store: ProtocolStore, user: User, manifest: Manifest
         raise NameTaken(f"A repository of the name '{manifest.name}' is left over from another protocol.")
     locked = select(Protocol).where(Protocol.name == manifest.name).with_for_update()
     protocol = session.scalars(locked.execution_options(populate_existing=True)).one()
-    if not may_change(user, protocol):
+    if not sharing.may_change(user, protocol):
         raise NameTaken(f"There is a protocol '{manifest.name}' of somebody else.")
     return protocol, made is not None and not store.has(manifest.name)
 

@@ -33,6 +33,7 @@ from labfleet.protocols import access, service, smart
 from labfleet.protocols.smart import Bounds
 from labfleet.protocols.store import ProtocolStore
 from labfleet.users import service as users
+from labfleet.users import sharing
 from labfleet.web.services import services
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _may_push(user: User, name: str) -> bool:
         found = db.scalars(select(Protocol).where(Protocol.name == name)).one_or_none()
         if found is None:
             return False
-        if access.may_change(user, found):
+        if sharing.may_change(user, found):
             return True
     raise access.NameTaken(f"There is a protocol '{name[:80]}' of somebody else.")
 

@@ -16,6 +16,7 @@ from labfleet.errors import Forbidden, InvalidJob, LabfleetError, NotFound, Unkn
 from labfleet.jobs import quotas
 from labfleet.jobs.service import submit
 from labfleet.jobs.spec import JobSpec
+from labfleet.users import sharing
 
 Sessions = sessionmaker[Session]
 
@@ -42,9 +43,9 @@ def test_by_name_by_group_and_for_everybody(
     with sessions.begin() as db:
         quotas.put_group(db, "crew", {})
         quotas.set_user(db, "fay", {"group": "crew"})
-        assert access.visibility(access.get_dataset(db, user, dataset)) == "private"
+        assert sharing.visibility(access.get_dataset(db, user, dataset)) == "private"
         shared = access.share(db, user, dataset, users=["eve", "ada"], groups=["crew"])
-        assert access.visibility(shared) == "shared"
+        assert sharing.visibility(shared) == "shared"
         with pytest.raises(NotFound):
             access.share(db, user, dataset, groups=["none"])
     assert seen(sessions, eve) == seen(sessions, fay) == ["a.csv"]

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from labfleet.datasets import access as dataset_access
 from labfleet.datasets import previews
 from labfleet.db import models
 from labfleet.jobs import transition
@@ -17,7 +16,7 @@ from labfleet.jobs.explain import Reason
 from labfleet.jobs.placement import Worker
 from labfleet.jobs.service import Provenance, Result
 from labfleet.jobs.states import Failure, State
-from labfleet.protocols import access
+from labfleet.users import sharing
 from labfleet.web.api import schemas
 
 Reasons = Mapping[uuid.UUID, Reason]
@@ -25,9 +24,9 @@ Reasons = Mapping[uuid.UUID, Reason]
 
 def dataset(row: models.Dataset, viewer: models.User, preview: str | None) -> schemas.Dataset:
     """A dataset; `preview` is the state of its preview."""
-    mine = dataset_access.may_change(viewer, row)
+    mine = sharing.may_change(viewer, row)
     told = {
-        "visibility": dataset_access.visibility(row),
+        "visibility": sharing.visibility(row),
         "may_change": mine,
         "shared_with": _shared_with(row) if mine else None,
         "owner": row.owner.name,
@@ -157,13 +156,13 @@ def artifacts(rows: Iterable[models.Artifact]) -> schemas.Artifacts:
 
 def protocol(row: models.Protocol, viewer: models.User) -> schemas.Protocol:
     """A protocol with its versions; only who may change it is told with whom it is shared."""
-    mine = access.may_change(viewer, row)
+    mine = sharing.may_change(viewer, row)
     return schemas.Protocol(
         name=row.name,
         title=row.title,
         description=row.description,
         owner=row.owner.name if row.owner else None,
-        visibility=access.visibility(row),
+        visibility=sharing.visibility(row),
         may_change=mine,
         shared_with=_shared_with(row) if mine else None,
         stored_bytes=row.stored_bytes,

@@ -19,6 +19,7 @@ from labfleet.datasets.service import DatasetInUse
 from labfleet.db.models import Dataset
 from labfleet.errors import Invalid, LabfleetError
 from labfleet.jobs import quotas
+from labfleet.users import sharing
 from labfleet.web.api import views
 from labfleet.web.api.datasets import dataset_filter
 from labfleet.web.api.schemas import DatasetAbout, DatasetsQuery
@@ -200,7 +201,7 @@ def _one(dataset_id: uuid.UUID, error: LabfleetError | None) -> Response:
             "dataset.html",
             section="Datasets",
             limit=services().settings.web.max_upload_bytes,
-            mine=access.may_change(g.user, row),
+            mine=sharing.may_change(g.user, row),
             problem=error.problem() if error else None,
             **context,
         )
