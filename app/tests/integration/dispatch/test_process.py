@@ -191,8 +191,9 @@ def test_it_outlives_the_queue_tier_and_the_database(
     queue.away = False
     second = submit()
     wait_for(lambda: {m["task"] for m in queue.got} >= {str(first), str(second)})
-    log = end(process)
-    assert {"batch not sent", "database away, trying again"} <= {line["event"] for line in log}
+    assert process.poll() is None
+    # Whether it says that the database was away depends on who notices: the pool is silent, the listener not.
+    assert "batch not sent" in {line["event"] for line in end(process)}
 
 
 def test_a_slot_that_gets_free_is_filled_at_once(
