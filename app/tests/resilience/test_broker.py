@@ -52,8 +52,9 @@ def test_outage(kind: str, seconds: int, load: Load, broker: Machine, database: 
     repaired = ledger.now(database)
     assert load.broken == 0
     assert max(load.seconds) <= promises.SUBMIT_SECONDS, sorted(load.seconds)
-    booked = ledger.settle(database, load.label, promises.FINAL_SECONDS)
-    ledger.check(booked, len(load), repaired, promises.FINAL_SECONDS)
+    within = promises.final_seconds(len(load))
+    booked = ledger.settle(database, load.label, within)
+    ledger.check(booked, len(load), repaired, within)
 
 
 def test_all_data_of_the_broker_gone(
