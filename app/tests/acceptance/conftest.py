@@ -13,6 +13,7 @@ import pytest
 from . import admin as admin_cli
 from . import lab as labs
 from .api import Api, connect
+from .playbook import Run, site
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 TEST_PROTOCOLS = ("behave", "hasty", "libraries", "probe", "noop")
@@ -23,6 +24,14 @@ PASSWORD = "a password only of tests, 4711"
 def lab() -> labs.Lab:
     """The lab that `LABFLEET_INVENTORY` names."""
     return labs.load(labs.inventory_path())
+
+
+@pytest.fixture(scope="session")
+def again(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One more run of site.yml, as talkative as an admin may ask for; its output has also its log."""
+    log = tmp_path_factory.mktemp("again") / "log"
+    run = site(lab.inventory, "-vvv", ANSIBLE_LOG_PATH=str(log)).good()
+    return Run(run.code, run.output + log.read_text(errors="replace"))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 import yaml
 
 from .lab import Lab, Machine
@@ -13,20 +12,15 @@ from .playbook import Run, play, site
 
 
 class TestConverged:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def again(lab: Lab) -> Run:
-        return site(lab.inventory).good()
-
     def test_second_run_changes_nothing(self, lab: Lab, again: Run) -> None:
         assert again.changed.keys() >= lab.machines.keys()
         assert set(again.changed.values()) == {0}, again.changes
 
-    def test_check_predicts_nothing(self, lab: Lab, again: Run) -> None:
+    def test_check_predicts_nothing(self, lab: Lab) -> None:
         predicted = site(lab.inventory, "--check", "--diff").good()
         assert set(predicted.changed.values()) == {0}, predicted.changes
 
-    def test_no_fact_cache_is_written(self, again: Run) -> None:
+    def test_no_fact_cache_is_written(self) -> None:
         assert (
             "fact_caching = ansible.builtin.memory" in (Path(__file__).parents[3] / "ansible.cfg").read_text()
         )

@@ -9,9 +9,6 @@ SOONER = 20
 FINAL_SECONDS = 60 - SOONER
 """A task is final so long after the repair, however it was hit."""
 
-PILE, PILED_SECONDS = 100, 0.5
-"""What a long outage has piled up goes at the fleet's pace: so much longer for each task above so many."""
-
 RESENT_SECONDS = 120 - SOONER
 """All that a broker has lost is sent again, and ends, so long after the broker's repair."""
 
@@ -23,8 +20,3 @@ CANCEL_RUNNING_SECONDS = 5.0
 
 MAX_ATTEMPTS = 3
 """Attempts after which a task that fails by the system's fault is given up."""
-
-
-def final_seconds(tasks: int) -> float:
-    """When all of so many are final after the repair."""
-    return FINAL_SECONDS + PILED_SECONDS * max(0, tasks - PILE)

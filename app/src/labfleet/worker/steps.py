@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any, ClassVar
 
 from amqp.exceptions import NotFound
@@ -28,6 +29,8 @@ from labfleet.worker import units
 log = get_logger(__name__)
 WAKE_SECONDS = 0.5
 MISSING_QUEUE_SECONDS = 2.0
+RECONNECT_SECONDS = 5
+"""The longest pause between two attempts to reach the broker."""
 QUORUM = {"x-queue-type": "quorum"}
 KEY_QUEUE = "labfleet.key."
 draining = threading.Event()
@@ -91,6 +94,11 @@ class ReadingConsumer(Consumer):  # type: ignore[misc,unused-ignore]
     event_dispatcher = None
     heart = None
     pidbox = None
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Celery's own, whose pauses grow to half a minute: so long would the fleet rest after the repair."""
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_SECONDS)
+        return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Celery's own; a queue that isn't there is waited for, not asked for hundreds of times a second."""
