@@ -67,9 +67,10 @@ def _migrated(database_url: URL) -> Iterator[Engine]:
 @pytest.fixture
 def engine(_migrated: Engine) -> Engine:
     """An engine on an empty database."""
-    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    # TRUNCATE makes new files for each table and index: a hundred times as long for the few rows of a test.
+    deletes = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
     with _migrated.begin() as connection:
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        connection.execute(text(f"DO $$ BEGIN {deletes}; END $$"))
     return _migrated
 
 

