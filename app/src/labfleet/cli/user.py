@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from labfleet.cli import jobs, queue, verbs
+from labfleet.cli.browser_sessions import session
 from labfleet.cli.catalogue import datasets, workers
 from labfleet.cli.crates import export_job, import_job
 from labfleet.cli.git_credential import git_credential
@@ -25,5 +26,6 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Act on jobs and tasks": verbs.COMMANDS,
     "What there is": [protocols, datasets, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,
+    "Your account": [session],
 }
 COMMANDS: list[click.Command] = [command for section in SECTIONS.values() for command in section]

@@ -22,6 +22,7 @@ WEB: Mapping[str, str] = {
     "reservations": ALL,
     "turns": READ,
     "tokens": CHANGE,
+    "sessions": ALL,
     "protocols": ALL,
     "protocol_versions": ALL,
     "protocol_shares": ALL,

@@ -113,6 +113,22 @@ class Token(Base):
     user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
 
 
+class WebSession(Base):
+    """A browser in which a user is signed in; of its key only the SHA-256 is kept."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    hash: Mapped[str] = mapped_column(unique=True)
+    address: Mapped[str]
+    agent: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=NOW, index=True)
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
 class Protocol(Base):
     """A protocol; its code lies in the git repository of its name.
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import Token, User
 from labfleet.errors import Invalid, NotFound, Unauthorized, UserExists
+from labfleet.users import sessions
 
 TOKEN_PREFIX = "lf_"  # noqa: S105 - a prefix, not a secret
 MIN_PASSWORD = 12
@@ -49,11 +50,6 @@ def get_user(session: Session, name: str) -> User:
     if user is None:
         raise NotFound(f"There is no user '{name}'.", hint="'labfleet user list' lists the users.")
     return user
-
-
-def find_user(session: Session, user_id: uuid.UUID) -> User | None:
-    """The account with this id if it may still sign in (for a session cookie)."""
-    return session.scalars(select(User).where(User.id == user_id, User.disabled_at.is_(None))).one_or_none()
 
 
 def authenticate(session: Session, name: str, password: str) -> User:
@@ -126,6 +122,7 @@ def change_password(session: Session, user: User, password: str) -> User:
     _check_password(password)
     changed = session.get_one(User, user.id, with_for_update=True)
     changed.password_hash = _hasher().hash(password)
+    sessions.end_all(session, changed)
     session.flush()
     return changed
 

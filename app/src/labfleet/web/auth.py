@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import hmac
 import re
 import secrets
-import uuid
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
 from apiflask import HTTPTokenAuth
 from flask import g, request, session
 
-from labfleet.db.models import User
+from labfleet.db.models import User, WebSession
 from labfleet.errors import Forbidden, Unauthorized
 from labfleet.jobs.tokens import verify_attempt, verify_worker
 from labfleet.users import service as users
+from labfleet.users import sessions
 from labfleet.web.services import services
 
 P = ParamSpec("P")
@@ -98,22 +97,37 @@ def sign_in(name: str, password: str) -> User:
 
 def begin_session(user: User) -> None:
     """Make the browser's session the user's; what was in it before is forgotten."""
-    session.clear()
+    end_session()
+    with services().sessions.begin() as db:
+        key = sessions.begin(
+            db,
+            user,
+            address=request.remote_addr or "",
+            agent=request.user_agent.string,
+            hours=services().settings.web.session_hours,
+        )
     session.permanent = True
-    session["user"] = str(user.id)
-    session["proof"] = _proof(user)
+    session["key"] = key
 
 
-def session_user() -> User | None:
-    """The user whose session this is, if the account is still good and its password the same."""
-    if "user" not in session:
+def current_session() -> WebSession | None:
+    """The session of this browser, if it has not ended and its account is still good."""
+    if "key" not in session:
         return None
-    with services().sessions() as db:
-        user = users.find_user(db, uuid.UUID(session["user"]))
-    if user is None or not hmac.compare_digest(_proof(user), str(session.get("proof"))):
+    hours = services().settings.web.session_hours
+    with services().sessions.begin() as db:
+        found = sessions.resolve(db, str(session["key"]), address=request.remote_addr or "", hours=hours)
+    if found is None:
         session.clear()
-        return None
-    return user
+    return found
+
+
+def end_session() -> None:
+    """End the session of this browser, if it has one."""
+    if "key" in session:
+        with services().sessions.begin() as db:
+            sessions.end(db, str(session["key"]))
+    session.clear()
 
 
 def csrf_token() -> str:
@@ -136,8 +150,3 @@ def _foreign() -> NoReturn:
         "The form was not made by this page, or it was open for too long.",
         hint="Go back, reload the page and send the form again.",
     )
-
-
-def _proof(user: User) -> str:
-    # Changes with the password, so that a new password ends all sessions.
-    return hashlib.sha256(f"{user.id}:{user.password_hash}".encode()).hexdigest()[:32]

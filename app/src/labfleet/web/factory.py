@@ -13,7 +13,7 @@ from labfleet import config
 from labfleet.config import WebserverSettings
 from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
-from labfleet.web.api import attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
+from labfleet.web.api import account, attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
 from labfleet.web.git import git
 from labfleet.web.pages import artifacts, docs, frame, home, matrix, profile, session, submit, workers
 from labfleet.web.pages import datasets as dataset_pages
@@ -27,7 +27,7 @@ DESCRIPTION = """Submit analyses, watch them, fetch their results.
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` of what to do.
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
-VIEWS = (attempts, datasets, jobs, machines, protocols, queue, verbs)
+VIEWS = (account, attempts, datasets, jobs, machines, protocols, queue, verbs)
 PAGES = (
     *(artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
     *(session, submit, workers),

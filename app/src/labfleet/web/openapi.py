@@ -102,7 +102,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
 
 
 def _finish_parameter(parameter: dict[str, Any]) -> None:
-    if parameter["in"] == "path" and parameter["name"] in {"job", "task", "artifact", "dataset"}:
+    if parameter["in"] == "path" and parameter["name"] in {"job", "task", "artifact", "dataset", "session"}:
         parameter["schema"] = {"type": "string", "format": "uuid"}
     elif parameter["name"] == "number":
         parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": 999_999_999}

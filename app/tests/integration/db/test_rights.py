@@ -23,6 +23,7 @@ from labfleet.jobs.finishing import Ending
 from labfleet.jobs.spec import JobSpec
 from labfleet.jobs.states import Outcome
 from labfleet.users import service as users
+from labfleet.users import sessions
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
     [
         ("labfleet_dispatcher", "SELECT * FROM users"),
         ("labfleet_dispatcher", "SELECT * FROM tokens"),
+        ("labfleet_dispatcher", "SELECT * FROM sessions"),
         ("labfleet_dispatcher", "SELECT * FROM datasets"),
         ("labfleet_dispatcher", "UPDATE datasets SET name = 'x'"),
         ("labfleet_dispatcher", "INSERT INTO previews (dataset_id) VALUES (gen_random_uuid())"),
@@ -126,6 +128,9 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         owner = users.add_user(session, "ada", "a long password")
         users.resolve_token(session, users.issue_token(session, owner))
         users.revoke_token(session, users.authenticate(session, "ada", "a long password"))
+        key = sessions.begin(session, owner, address="::1", agent="", hours=1)
+        assert sessions.resolve(session, key, address="::2", hours=1)
+        sessions.end_all(session, owner)
         presence.report(session, "w1", presence.Presence(["python"], 1, 0, 1, 0.0, 1, 1, "0", GIB))
         quotas.put_group(session, "lab", {"max_running": 3})
         quotas.set_user(session, "ada", {"group": "lab", "max_cores": 3, "max_stored_bytes": 10**9})

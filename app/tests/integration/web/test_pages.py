@@ -119,7 +119,7 @@ def test_signing_out_and_a_new_password_end_the_session(
     assert signed_in.get("/jobs", **BASE).status_code == 303
     assert other.get("/jobs", **BASE).status_code == 200
     with parts.sessions.begin() as db:
-        users.get_user(db, "ada").password_hash = "$another"
+        users.change_password(db, ada, "another correct horse")
     assert other.get("/jobs", **BASE).status_code == 303
 
 

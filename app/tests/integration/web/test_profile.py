@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import User, WorkerRow
@@ -95,6 +96,89 @@ def test_guessing_the_password_of_a_session_is_slowed_down(signed_in: FlaskClien
     for _ in range(3):
         assert post(signed_in, "/profile/password", **form).status_code == 401
     assert post(signed_in, "/profile/password", **form).status_code == 429
+
+
+def sign_outs(browser: FlaskClient) -> list[str]:
+    return re.findall(r'action="(/profile/sessions/[0-9a-f-]+/end)"', browser.get("/profile", **BASE).text)
+
+
+def test_sessions_are_listed_and_ended_one_by_one(signed_in: FlaskClient, app: APIFlask) -> None:
+    phone, other = app.test_client(), app.test_client()
+    phone.environ_base["HTTP_USER_AGENT"] = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0) <b>Safari/604.1"
+    assert sign_in(phone) == sign_in(other) == 303
+    page = signed_in.get("/profile", **BASE).text
+    assert "Safari on iPhone" in page and "this one" in page and "from 127.0.0.1" in page
+    assert len(sign_outs(signed_in)) == 2  # not of the one that looks
+    (at_phone,) = re.findall(r'<b>Safari on iPhone.*?action="([^"]+)"', page, re.DOTALL)
+    assert post(signed_in, at_phone).status_code == 303
+    assert [one.get("/jobs", **BASE).status_code for one in (phone, other, signed_in)] == [303, 200, 200]
+    assert post(signed_in, at_phone).status_code == 404
+
+
+def test_all_others_are_signed_out_at_once(signed_in: FlaskClient, app: APIFlask) -> None:
+    others = [app.test_client() for _ in range(2)]
+    assert [sign_in(one) for one in others] == [303, 303]
+    assert post(signed_in, "/profile/sessions/end").status_code == 303
+    assert [one.get("/jobs", **BASE).status_code for one in [*others, signed_in]] == [303, 303, 200]
+    assert sign_outs(signed_in) == []
+
+
+def test_sessions_of_others_are_not_there(
+    signed_in: FlaskClient, app: APIFlask, sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as db:
+        users.add_user(db, "eve", PASSWORD)
+    theirs, witness = app.test_client(), app.test_client()
+    assert sign_in(theirs, "eve") == sign_in(witness, "eve") == 303
+    (at_eves,) = sign_outs(witness)
+    assert sign_outs(signed_in) == []
+    assert post(signed_in, at_eves).status_code == 404
+    assert theirs.get("/jobs", **BASE).status_code == 200
+
+
+def test_a_cookie_that_was_copied_ends_with_its_session(signed_in: FlaskClient, app: APIFlask) -> None:
+    thief = app.test_client()
+    cookie = signed_in.get_cookie("__Host-labfleet", domain="labfleet.test")
+    assert cookie is not None
+    thief.set_cookie("__Host-labfleet", cookie.value, domain="labfleet.test", secure=True)
+    assert thief.get("/jobs", **BASE).status_code == 200
+    assert post(signed_in, "/sign-out").status_code == 303
+    assert thief.get("/jobs", **BASE).status_code == 303
+
+
+def test_a_session_that_is_not_used_ends(
+    signed_in: FlaskClient, sessions: sessionmaker[Session], ada: User, app: APIFlask
+) -> None:
+    with sessions.begin() as db:
+        db.execute(text("UPDATE sessions SET last_seen_at = last_seen_at - interval '11 hours'"))
+    assert signed_in.get("/jobs", **BASE).status_code == 200  # which uses it
+    with sessions.begin() as db:
+        db.execute(text("UPDATE sessions SET last_seen_at = last_seen_at - interval '13 hours'"))
+    assert signed_in.get("/jobs", **BASE).status_code == 303
+    sign_in(app.test_client())
+    with sessions() as db:
+        assert db.scalar(text("SELECT count(*) FROM sessions")) == 1  # what is over has been removed
+
+
+def test_a_disabled_user_is_out_at_once(signed_in: FlaskClient, sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as db:
+        db.execute(text("UPDATE users SET disabled_at = clock_timestamp()"))
+    assert signed_in.get("/jobs", **BASE).status_code == 303
+
+
+def test_the_api_lists_and_ends_sessions(
+    signed_in: FlaskClient, caller: Callable[[User], Any], ada: User, make_user: Callable[..., User]
+) -> None:
+    api = caller(ada)
+    (mine,) = api("GET", "me/sessions").json["items"]
+    assert mine["address"] == "127.0.0.1" and mine["device"] == "Unknown browser"
+    assert caller(make_user("eve"))("DELETE", f"me/sessions/{mine['id']}").status_code == 404
+    assert api("DELETE", f"me/sessions/{mine['id']}").status_code == 204
+    assert api("DELETE", f"me/sessions/{mine['id']}").status_code == 404
+    assert signed_in.get("/jobs", **BASE).status_code == 303
+    assert sign_in(signed_in) == 303
+    assert api("DELETE", "me/sessions").status_code == 204
+    assert signed_in.get("/jobs", **BASE).status_code == 303
 
 
 def test_only_an_admin_drains_a_worker(

@@ -70,6 +70,24 @@ class Me(Out):
     created_at: datetime
 
 
+class BrowserSession(Out):
+    """A browser in which you are signed in: what it says it is, and where it was last seen."""
+
+    id: uuid.UUID
+    device: str
+    agent: str
+    address: str
+    created_at: datetime
+    last_seen_at: datetime
+
+
+class BrowserSessions(Out):
+    """Your sessions, the one that was used last first."""
+
+    items: list[BrowserSession]
+    next: None = None
+
+
 class WebhookSecret(Out):
     """With it you verify who calls your webhooks."""
 

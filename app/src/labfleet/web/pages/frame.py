@@ -11,7 +11,7 @@ from flask import Response, g, redirect, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.web.auth import check_csrf, csrf_token, session_user
+from labfleet.web.auth import check_csrf, csrf_token, current_session
 from labfleet.web.pages.tree import duration
 
 pages = APIBlueprint("pages", __name__, enable_openapi=False)
@@ -41,7 +41,8 @@ def register(app: APIFlask, release: str) -> None:
 @pages.before_request
 def require_user() -> BaseResponse | None:
     """Know who is asking; send others to the sign-in page. Forms must be ours."""
-    g.user = session_user()
+    g.session = current_session()
+    g.user = g.session.user if g.session else None
     if g.user is None and request.endpoint not in PUBLIC:
         return _to_sign_in()
     if request.method == "POST":

@@ -1,4 +1,4 @@
-"""The viewer's own account: API tokens, and another password."""
+"""The viewer's own account: API tokens, sessions, and another password."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.errors import Invalid, LabfleetError
 from labfleet.users import service as users
+from labfleet.users import sessions
+from labfleet.users.devices import device
 from labfleet.web import auth
 from labfleet.web.guard import MAX_DEPTH, check_value
 from labfleet.web.pages.frame import pages
@@ -49,6 +51,22 @@ def revoke_token(token: uuid.UUID) -> BaseResponse:
     return redirect("/profile", 303)
 
 
+@pages.post("/profile/sessions/<uuid:which>/end")
+def end_session(which: uuid.UUID) -> BaseResponse:
+    """Sign out one of the viewer's browsers; this one is sent to the sign-in page by its next request."""
+    with services().sessions.begin() as db:
+        sessions.end_one(db, g.user, which)
+    return redirect("/profile", 303)
+
+
+@pages.post("/profile/sessions/end")
+def end_other_sessions() -> BaseResponse:
+    """Sign out all of the viewer's browsers but this one."""
+    with services().sessions.begin() as db:
+        sessions.end_all(db, g.user, but=g.session.id)
+    return redirect("/profile", 303)
+
+
 @pages.post("/profile/password")
 def change_password() -> BaseResponse | tuple[str, int]:
     """Change the password, which ends all other sessions; this one goes on."""
@@ -69,10 +87,13 @@ def change_password() -> BaseResponse | tuple[str, int]:
 def _page(**more: object) -> str:
     with services().sessions() as db:
         tokens = users.live_tokens(db, g.user)
+        open_sessions = sessions.live(db, g.user, services().settings.web.session_hours)
         return render_template(
             "profile.html",
             section="Profile",
             tokens=tokens,
+            sessions=[(one, device(one.agent)) for one in open_sessions],
+            here=g.session.id,
             days=DAYS,
             shortest=users.MIN_PASSWORD,
             changed=request.args.get("changed") == "1",

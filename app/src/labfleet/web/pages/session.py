@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, g, make_response, redirect, render_template, request, session
+from flask import Response, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.errors import Unauthorized
@@ -28,7 +28,7 @@ def sign_in() -> BaseResponse:
 @pages.post("/sign-out")
 def sign_out() -> BaseResponse:
     """End the session."""
-    session.clear()
+    auth.end_session()
     return redirect("/sign-in", 303)
 
 
