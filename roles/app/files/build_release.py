@@ -40,7 +40,10 @@ def main() -> int:
     name = f"{version}-{digest(options)[:12]}"
     archive = options.cache / f"{name}.tar"
     built = not archive.is_file()
-    if built and not options.dry_run:
+    if not built:
+        # Asked for by a play, which builds others before it takes this one: they must not prune it.
+        os.utime(archive)
+    elif not options.dry_run:
         build_once(options, name, archive)
     print(json.dumps({"name": name, "version": version, "archive": str(archive), "built": built}))
     return 0
@@ -238,7 +241,7 @@ def build_wheel(options: argparse.Namespace, wheels: Path) -> Path:
 
 
 def prune(cache: Path) -> None:
-    """Keep the newest archives; older ones can be built again."""
+    """Keep the archives that were built or asked for last; older ones can be built again."""
     archives = sorted(cache.glob("*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in archives[KEPT_ARCHIVES:]:
         old.unlink()

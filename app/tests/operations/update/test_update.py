@@ -5,6 +5,7 @@ The newer release is made of this checkout. Each test leaves the lab with the re
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 
@@ -85,7 +86,7 @@ def test_an_application_that_is_not_ready_goes_back(
     run = checkout.play(lab.inventory, "playbooks/update.yml", "-e", "update_ready_seconds=15")
     assert run.code != 0
     assert "every machine runs 0.1.0-" in words(run)
-    assert "Database, store and queue tier answer" in words(run)
+    assert "lab: Ready | Database, store and queue tier answer: " in words(run)
     assert running(lab) == before
     assert health(user) == "0.1.0"
     works(lab, user)
@@ -96,7 +97,9 @@ def test_an_application_that_does_not_start_goes_back(
 ) -> None:
     checkout = newer("0.1.4")
     checkout.edit("app/src/labfleet/web/factory.py", "    app = bare_app()\n", "    app = no_such_thing()\n")
-    assert checkout.play(lab.inventory, "playbooks/update.yml").code != 0
+    run = checkout.play(lab.inventory, "playbooks/update.yml")
+    assert run.code != 0
+    assert re.search(r"every machine runs 0\.1\.0-\S+ again; .* lab: (Run|Ready) \| ", words(run))
     assert running(lab) == before
     assert health(user) == "0.1.0"
     works(lab, user)
