@@ -79,6 +79,11 @@ class WebSection(Section):
     max_body_bytes: int = Field(default=MIB, gt=0)
     login_attempts: int = Field(default=10, gt=0)
     login_window_seconds: float = Field(default=300, gt=0)
+    # Wrong codes of a second factor are counted for a user over all processes, by the two above.
+    # Admins without one are let into nothing but its set-up; API tokens work as ever.
+    admins_need_second_factor: bool = False
+    # How long the right password waits for the code.
+    second_factor_seconds: float = Field(default=300, gt=0)
     probe_timeout_seconds: float = Field(default=3, gt=0)
     # All results of a job as one file, made while it is sent; of larger ones `labfleet fetch` brings each.
     zip_max_bytes: int = Field(default=2 * GIB, gt=0)

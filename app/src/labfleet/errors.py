@@ -106,6 +106,14 @@ class Unauthorized(LabfleetError):
     default_hint = "Send 'Authorization: Bearer <token>'; 'labfleet login' gets a token."
 
 
+class SecondFactorNeeded(Unauthorized):
+    """The password is right; a code of the second factor is wanted with it."""
+
+    code = "second_factor_needed"
+    title = "A code is needed too"
+    default_hint = "Send the code that your app shows, or a recovery code, as 'code'."
+
+
 class Forbidden(LabfleetError):
     """Who is asking is known and may not do this; an admin may."""
 

@@ -188,6 +188,17 @@ def user_list() -> None:
             click.echo(f"{row.name}\t{role}\t{row.created_at:%Y-%m-%d %H:%M} UTC")
 
 
+@user.command("reset-second-factor")
+@click.argument("name")
+def user_reset_second_factor(name: str) -> None:
+    """Switch the second factor of NAME off, whose phone and recovery codes are lost."""
+    from labfleet.users import second_factor, service  # noqa: PLC0415
+
+    with _transaction() as session:
+        was_on = second_factor.remove(session, service.get_user(session, name))
+    click.echo("switched off" if was_on else "it was off")
+
+
 @click.group()
 def token() -> None:
     """API tokens of users."""

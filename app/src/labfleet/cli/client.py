@@ -123,9 +123,10 @@ class Client:
             if after is None:
                 return
 
-    def login(self, user: str, password: str, name: str) -> str:
-        """A new token for `user`."""
-        return str(self.post("login", {"user": user, "password": password, "name": name})["token"])
+    def login(self, user: str, password: str, name: str, code: str | None = None) -> str:
+        """A new token for `user`; `code` is of the second factor, where there is one."""
+        body = {"user": user, "password": password, "name": name, "code": code}
+        return str(self.post("login", body)["token"])
 
     def log(self, task: str, offset: int = 0, attempt: int | None = None) -> bytes:
         """Bytes of a task's log from `offset`; of its last attempt, unless another is named."""

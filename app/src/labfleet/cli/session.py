@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from labfleet.cli.client import Client
+from labfleet.cli.client import Client, ServerProblem
 from labfleet.cli.credentials import Credentials, save
 from labfleet.errors import Invalid
 
@@ -31,9 +31,19 @@ def login(url: str, user: str, password_file: str | None, ca_file: Path | None) 
     """Sign in to the Labfleet at URL; later commands use it."""
     trusted = str(ca_file.resolve()) if ca_file else None
     with Client(url, ca_file=trusted) as client:
-        token = client.login(user, _password(password_file), f"labfleet on {platform.node() or 'unknown'}")
+        token = _token(client, user, _password(password_file), sys.stdin.isatty())
         path = save(Credentials(client.url, token, trusted, user))
     click.echo(f"Signed in to {client.url} as {user}; the token is kept in {path}.")
+
+
+def _token(client: Client, user: str, password: str, somebody_there: bool) -> str:
+    name = f"labfleet on {platform.node() or 'unknown'}"
+    try:
+        return client.login(user, password, name)
+    except ServerProblem as problem:
+        if problem.code != "second_factor_needed" or not somebody_there:
+            raise
+    return client.login(user, password, name, str(click.prompt("Code of your second factor")))
 
 
 def _password(file: str | None) -> str:

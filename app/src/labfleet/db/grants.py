@@ -23,6 +23,8 @@ WEB: Mapping[str, str] = {
     "turns": READ,
     "tokens": CHANGE,
     "sessions": ALL,
+    "second_factors": ALL,
+    "recovery_codes": ALL,
     "protocols": ALL,
     "protocol_versions": ALL,
     "protocol_shares": ALL,

@@ -129,6 +129,32 @@ class WebSession(Base):
     user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
 
 
+class SecondFactor(Base):
+    """A user's one-time passwords; on with `confirmed_at`. `last_step` is the latest that was taken."""
+
+    __tablename__ = "second_factors"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    secret: Mapped[str]
+    last_step: Mapped[int] = mapped_column(server_default=text("0"))
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    failed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    confirmed_at: Mapped[datetime | None]
+
+
+class RecoveryCode(Base):
+    """Opens once in place of a one-time password; only its SHA-256 is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("second_factors.user_id", ondelete="CASCADE"), primary_key=True
+    )
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    used_at: Mapped[datetime | None]
+
+
 class Protocol(Base):
     """A protocol; its code lies in the git repository of its name.
 

@@ -52,6 +52,11 @@ def get_user(session: Session, name: str) -> User:
     return user
 
 
+def find_user(session: Session, user_id: uuid.UUID) -> User | None:
+    """The account with this id if it may still sign in."""
+    return session.scalars(select(User).where(User.id == user_id, User.disabled_at.is_(None))).one_or_none()
+
+
 def authenticate(session: Session, name: str, password: str) -> User:
     """The user of this name and password; `Unauthorized` otherwise, after the same time for every reason."""
     user = session.scalars(select(User).where(User.name == name)).one_or_none()

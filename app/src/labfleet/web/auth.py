@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import hmac
 import re
 import secrets
+import time
+import uuid
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -13,10 +16,11 @@ from apiflask import HTTPTokenAuth
 from flask import g, request, session
 
 from labfleet.db.models import User, WebSession
-from labfleet.errors import Forbidden, Unauthorized
+from labfleet.errors import Forbidden, SecondFactorNeeded, Unauthorized
 from labfleet.jobs.tokens import verify_attempt, verify_worker
+from labfleet.users import second_factor, sessions
 from labfleet.users import service as users
-from labfleet.users import sessions
+from labfleet.web.ratelimit import TooManyRequests
 from labfleet.web.services import services
 
 P = ParamSpec("P")
@@ -93,6 +97,63 @@ def sign_in(name: str, password: str) -> User:
     except Unauthorized:
         limit.failed(*keys)
         raise
+
+
+def check_second_factor(user: User, code: str | None) -> None:
+    """Refuse without a right code of the user's second factor, if there is one.
+
+    Raises `SecondFactorNeeded` where none was given, `Unauthorized`, or `TooManyRequests` after failures.
+    """
+    web = services().settings.web
+    with services().sessions() as db:
+        if not second_factor.is_on(db, user):
+            return
+    if not code:
+        raise SecondFactorNeeded("The password is right; the code of your second factor is needed too.")
+    limit = second_factor.Limit(web.login_attempts, web.login_window_seconds)
+    with services().sessions.begin() as db:
+        verdict = second_factor.check(db, user, code, limit)
+    if verdict is second_factor.Verdict.TOO_OFTEN:
+        wait = int(limit.seconds)
+        raise TooManyRequests("Too many wrong codes; wait a while.", retry_after=wait)
+    if verdict is second_factor.Verdict.WRONG:
+        raise Unauthorized(
+            "That code is not right, or it was used already.",
+            hint="Type the one that the app shows now, or a recovery code.",
+        )
+
+
+def lacks_second_factor(user: User) -> bool:
+    """Whether the user is an admin who has to have a second factor and has none."""
+    if not (user.is_admin and services().settings.web.admins_need_second_factor):
+        return False
+    with services().sessions() as db:
+        return not second_factor.is_on(db, user)
+
+
+def await_code(user: User) -> bool:
+    """Whether a code is wanted before the session begins; if so, remember that the password was right."""
+    with services().sessions() as db:
+        if not second_factor.is_on(db, user):
+            return False
+    end_session()
+    session["half"] = {"user": str(user.id), "proof": _proof(user), "at": time.time()}
+    return True
+
+
+def half_signed_in() -> User | None:
+    """Who has given the right password in this browser a moment ago and owes the code."""
+    half = session.get("half")
+    if half is None or time.time() - half["at"] > services().settings.web.second_factor_seconds:
+        return None
+    with services().sessions() as db:
+        user = users.find_user(db, uuid.UUID(half["user"]))
+    return user if user and hmac.compare_digest(_proof(user), half["proof"]) else None
+
+
+def _proof(user: User) -> str:
+    # Changes with the password: the half of a sign-in that had an old one is worth nothing.
+    return hashlib.sha256(f"{user.id}:{user.password_hash}".encode()).hexdigest()[:32]
 
 
 def begin_session(user: User) -> None:

@@ -15,7 +15,18 @@ from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
 from labfleet.web.api import account, attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
 from labfleet.web.git import git
-from labfleet.web.pages import artifacts, docs, frame, home, matrix, profile, session, submit, workers
+from labfleet.web.pages import (
+    artifacts,
+    docs,
+    frame,
+    home,
+    matrix,
+    profile,
+    second_factor,
+    session,
+    submit,
+    workers,
+)
 from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import jobs as job_pages
 from labfleet.web.pages import protocols as protocol_pages
@@ -30,7 +41,7 @@ Lists are read page by page: the `next` of one page is the `after` of the follow
 VIEWS = (account, attempts, datasets, jobs, machines, protocols, queue, verbs)
 PAGES = (
     *(artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
-    *(session, submit, workers),
+    *(second_factor, session, submit, workers),
 )
 
 

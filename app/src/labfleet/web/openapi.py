@@ -88,7 +88,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
     if path.endswith(OWNERS) or operation["operationId"] in {"delete_protocol", "delete_dataset"}:
         expected |= {"403", "409"}
     if path.endswith("/login"):
-        expected |= {"401", "429"}
+        expected |= {"401", "403", "429"}
     if operation.get("requestBody"):
         operation["requestBody"]["required"] = True
         expected |= {"404", "409", "413", "415", "422"}

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, func, update
+from sqlalchemy import URL, Engine, func, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import EventRow, OutboxRow, Task, User
 from labfleet.db.upgrade import newest
 from labfleet.errors import Unauthorized
-from labfleet.users import service
+from labfleet.users import second_factor, service
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PASSWORD = "a long enough password"
@@ -70,6 +70,15 @@ def test_a_schema_that_is_there_is_left_unchanged(run: Run, database_url: URL) -
     assert (done.returncode, done.stdout.split(":")[0]) == (0, "unchanged")
     done = run("db", "current")
     assert (done.returncode, done.stdout) == (0, f"{newest()} (this release needs {newest()})\n")
+
+
+def test_a_lost_second_factor_is_reset(run: Run, sessions: sessionmaker[Session], user: User) -> None:
+    with sessions.begin() as session:
+        second_factor.prepare(session, user)
+        session.execute(text("UPDATE second_factors SET confirmed_at = clock_timestamp()"))
+    assert run("user", "reset-second-factor", "ada").stdout == "switched off\n"
+    assert run("user", "reset-second-factor", "ada").stdout == "it was off\n"
+    assert run("user", "reset-second-factor", "nobody").returncode == 1
 
 
 def test_a_user_is_added_once_and_can_sign_in(run: Run, sessions: sessionmaker[Session]) -> None:

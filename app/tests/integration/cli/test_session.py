@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.db.models import SecondFactor
+from labfleet.users import second_factor
+from labfleet.users.service import get_user
 
 Run = Callable[..., Any]
 PASSWORD = "a long enough password"
@@ -37,6 +44,30 @@ def test_a_wrong_password(server: Any, account: None, run: Run, password: str, t
     assert text in ended.err
     assert "Hint:" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_second_factor_is_asked_for_where_somebody_is_there(
+    server: Any,
+    account: None,
+    run: Run,
+    sessions: sessionmaker[Session],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    with sessions.begin() as db:
+        ada = get_user(db, "ada")
+        second_factor.prepare(db, ada)
+        db.get_one(SecondFactor, ada.id).confirmed_at = datetime.now(UTC)
+        code = second_factor.renew_codes(db, ada)[0]
+    (tmp_path / "password").write_text(PASSWORD)
+    login = ("login", server.url, "--user", "ada", "--password-file", str(tmp_path / "password"))
+    ended = run(*login)
+    assert ended.code == 1 and "second factor" in ended.err
+    typed = StringIO(f"{code}\n")
+    monkeypatch.setattr(typed, "isatty", lambda: True, raising=False)
+    ended = run(*login, stdin=typed)
+    assert ended.code == 0, ended.err
+    assert run("jobs").code == 0
 
 
 def test_nobody_signed_in(run: Run) -> None:

@@ -54,6 +54,7 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
         ("labfleet_dispatcher", "SELECT * FROM users"),
         ("labfleet_dispatcher", "SELECT * FROM tokens"),
         ("labfleet_dispatcher", "SELECT * FROM sessions"),
+        ("labfleet_dispatcher", "SELECT * FROM second_factors"),
         ("labfleet_dispatcher", "SELECT * FROM datasets"),
         ("labfleet_dispatcher", "UPDATE datasets SET name = 'x'"),
         ("labfleet_dispatcher", "INSERT INTO previews (dataset_id) VALUES (gen_random_uuid())"),

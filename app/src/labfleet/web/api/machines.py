@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from labfleet.errors import Invalid
+from labfleet.errors import Forbidden, Invalid
 from labfleet.jobs import fleet, presence
 from labfleet.jobs.presence import Presence
 from labfleet.jobs.webhooks import secret_of
@@ -12,7 +12,7 @@ from labfleet.users import service as users
 from labfleet.web import probes
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import anyone, user, workers
-from labfleet.web.auth import current_user, sign_in
+from labfleet.web.auth import check_second_factor, current_user, lacks_second_factor, sign_in
 from labfleet.web.services import services
 
 TOKEN_DAYS = 365.0
@@ -25,9 +25,15 @@ TOKEN_DAYS = 365.0
 def login(json_data: schemas.Login) -> schemas.TokenOut:
     """Get a token for a name and password
 
-    It is good for a year, or until it is revoked.
+    It is good for a year, or until it is revoked. Where a second factor is on, `second_factor_needed` asks
+    for a `code` of it.
     """
     found = sign_in(json_data.user, json_data.password)
+    check_second_factor(found, json_data.code)
+    if lacks_second_factor(found):
+        raise Forbidden(
+            "Admins of this Labfleet need a second factor.", hint="Sign in with a browser to set it up."
+        )
     with services().sessions.begin() as db:
         return schemas.TokenOut(token=users.issue_token(db, found, json_data.name, days=TOKEN_DAYS))
 

@@ -48,11 +48,12 @@ class Out(BaseModel):
 
 
 class Login(In):
-    """A user's name and password; `name` labels the token."""
+    """A user's name and password, and where he has a second factor a code of it; `name` labels the token."""
 
     user: Name
     password: Annotated[str, Field(min_length=1, max_length=1024)]
     name: Annotated[str, Field(max_length=100)] = "login"
+    code: Annotated[str, Field(max_length=64)] | None = None
 
 
 class TokenOut(Out):

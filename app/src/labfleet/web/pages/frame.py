@@ -11,7 +11,7 @@ from flask import Response, g, redirect, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.web.auth import check_csrf, csrf_token, current_session
+from labfleet.web.auth import check_csrf, csrf_token, current_session, lacks_second_factor
 from labfleet.web.pages.tree import duration
 
 pages = APIBlueprint("pages", __name__, enable_openapi=False)
@@ -23,7 +23,12 @@ MAIN_WAYS = (
     ("Matrix", "/matrix"),
     ("Workers", "/workers"),
 )
-PUBLIC = frozenset({"pages.sign_in", "pages.api_docs", "pages.openapi_document"})
+PUBLIC = frozenset({"pages.sign_in", "pages.sign_in_code", "pages.api_docs", "pages.openapi_document"})
+
+# All that an admin is let into who has to have a second factor and has none yet.
+SETTING_UP = frozenset(
+    {"pages.second_factor", "pages.prepare_second_factor", "pages.confirm_second_factor", "pages.sign_out"}
+)
 
 
 def register(app: APIFlask, release: str) -> None:
@@ -47,6 +52,8 @@ def require_user() -> BaseResponse | None:
         return _to_sign_in()
     if request.method == "POST":
         check_csrf()
+    if g.user and request.endpoint not in PUBLIC | SETTING_UP and lacks_second_factor(g.user):
+        return redirect("/profile/second-factor", 303)
     return None
 
 

@@ -8,8 +8,8 @@ from flask import g, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.errors import Invalid, LabfleetError
+from labfleet.users import second_factor, sessions
 from labfleet.users import service as users
-from labfleet.users import sessions
 from labfleet.users.devices import device
 from labfleet.web import auth
 from labfleet.web.guard import MAX_DEPTH, check_value
@@ -94,6 +94,8 @@ def _page(**more: object) -> str:
             tokens=tokens,
             sessions=[(one, device(one.agent)) for one in open_sessions],
             here=g.session.id,
+            factor=second_factor.is_on(db, g.user),
+            left=second_factor.codes_left(db, g.user),
             days=DAYS,
             shortest=users.MIN_PASSWORD,
             changed=request.args.get("changed") == "1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from flask import Response, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -9,6 +11,8 @@ from labfleet.errors import Unauthorized
 from labfleet.web import auth
 from labfleet.web.pages.frame import pages
 from labfleet.web.ratelimit import TooManyRequests
+
+Refusal = Unauthorized | TooManyRequests
 
 
 @pages.route("/sign-in", methods=["GET", "POST"])
@@ -19,9 +23,29 @@ def sign_in() -> BaseResponse:
         return redirect(target, 303) if g.user else _form(target)
     name, password = request.form.get("user", ""), request.form.get("password", "")
     try:
-        auth.begin_session(auth.sign_in(name, password))
+        user = auth.sign_in(name, password)
     except (Unauthorized, TooManyRequests) as error:
         return _form(target, name, error)
+    if auth.await_code(user):
+        return redirect("/sign-in/code?" + urlencode({"next": target}), 303)
+    auth.begin_session(user)
+    return redirect(target, 303)
+
+
+@pages.route("/sign-in/code", methods=["GET", "POST"])
+def sign_in_code() -> BaseResponse:
+    """The second step, where the user has a second factor."""
+    target = _inside(request.values.get("next", "/"))
+    user = auth.half_signed_in()
+    if user is None:
+        return redirect("/sign-in?" + urlencode({"next": target}), 303)
+    if request.method == "GET":
+        return _code_form(target)
+    try:
+        auth.check_second_factor(user, request.form.get("code", ""))
+    except (Unauthorized, TooManyRequests) as error:
+        return _code_form(target, error)
+    auth.begin_session(user)
     return redirect(target, 303)
 
 
@@ -32,9 +56,16 @@ def sign_out() -> BaseResponse:
     return redirect("/sign-in", 303)
 
 
-def _form(target: str, name: str = "", error: Unauthorized | TooManyRequests | None = None) -> Response:
-    problem = error.problem() if error else None
-    page = make_response(render_template("sign_in.html", next=target, name=name, problem=problem))
+def _form(target: str, name: str = "", error: Refusal | None = None) -> Response:
+    return _answer("sign_in.html", error, next=target, name=name)
+
+
+def _code_form(target: str, error: Refusal | None = None) -> Response:
+    return _answer("sign_in_code.html", error, next=target)
+
+
+def _answer(template: str, error: Refusal | None, **values: str) -> Response:
+    page = make_response(render_template(template, problem=error.problem() if error else None, **values))
     page.status_code = error.status if error else 200
     if error and "retry_after" in error.extra:
         page.headers["Retry-After"] = str(error.extra["retry_after"])
