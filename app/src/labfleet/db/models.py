@@ -43,6 +43,17 @@ DATASET_WORDS = text(
     "to_tsvector('simple'::regconfig, (((translate(name, '._-'::text, '   '::text) || ' '::text)"
     " || description) || ' '::text) || licence)"
 )
+# What a search looks through beside these (`labfleet.search`); `labfleet_joined` is our own function.
+PROTOCOL_WORDS = text(
+    "to_tsvector('simple'::regconfig, (((((translate(name, '._-'::text, '   '::text) || ' '::text) || title)"
+    " || ' '::text) || description) || ' '::text) || labfleet_joined(terms))"
+)
+DATASET_LABELS = text(
+    "to_tsvector('simple'::regconfig, (labfleet_joined(labels) || ' '::text) || labfleet_joined(terms))"
+)
+JOB_LABELS = text(
+    "to_tsvector('simple'::regconfig, (labfleet_joined(labels) || ' '::text) || labfleet_joined(protocols))"
+)
 STATES = "('queued','running','success','failed','partial','inapplicable','cancelled')"
 
 
@@ -159,10 +170,15 @@ class Protocol(Base):
     """A protocol; its code lies in the git repository of its name.
 
     One without an owner is the lab's own. `public` is for everybody; else the owner and whom it is shared
-    with see it. `stored_bytes` is what its repository takes.
+    with see it. `stored_bytes` is what its repository takes; `terms` and `formats` are what the newest
+    version's inputs want.
     """
 
     __tablename__ = "protocols"
+    __table_args__ = (
+        Index("ix_protocols_search", PROTOCOL_WORDS, postgresql_using="gin"),
+        Index("ix_protocols_terms", "terms", postgresql_using="gin"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     name: Mapped[str] = mapped_column(unique=True)
@@ -171,6 +187,8 @@ class Protocol(Base):
     stored_bytes: Mapped[int] = mapped_column(server_default=text("0"))
     title: Mapped[str] = mapped_column(server_default="")
     description: Mapped[str] = mapped_column(server_default="")
+    terms: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    formats: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
     versions: Mapped[list[ProtocolVersion]] = relationship(
@@ -245,6 +263,7 @@ class Dataset(Base):
         Index("ix_datasets_labels", "labels", postgresql_using="gin"),
         Index("ix_datasets_terms", "terms", postgresql_using="gin"),
         Index("ix_datasets_words", DATASET_WORDS, postgresql_using="gin"),
+        Index("ix_datasets_search", DATASET_LABELS, postgresql_using="gin"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
@@ -327,6 +346,7 @@ class Job(Base):
         Index("ix_jobs_datasets", "datasets", postgresql_using="gin"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index("ix_jobs_words", WORDS, postgresql_using="gin"),
+        Index("ix_jobs_search", JOB_LABELS, postgresql_using="gin"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)

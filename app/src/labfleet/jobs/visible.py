@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select, true
 from sqlalchemy.orm import Session, joinedload
 
 from labfleet.db.models import Artifact, Job, ProtocolVersion, Task, User
@@ -16,7 +16,12 @@ S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 
 def visible(statement: S, viewer: User) -> S:
     """The statement (on `Job`) cut down to what the viewer may see."""
-    return statement if viewer.is_admin else statement.where(Job.owner_id == viewer.id)
+    return statement.where(visible_jobs(viewer))
+
+
+def visible_jobs(viewer: User) -> ColumnElement[bool]:
+    """The condition on `Job` of what the viewer may see."""
+    return true() if viewer.is_admin else Job.owner_id == viewer.id
 
 
 def get_job_row(session: Session, viewer: User, job_id: uuid.UUID) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy import delete as sql_delete
@@ -127,6 +127,7 @@ def register(session: Session, store: ProtocolStore, version: Version) -> bool:
     ).first()
     if entered is not None:
         protocol.title, protocol.description = manifest.title, manifest.description
+        protocol.terms, protocol.formats = _wanted(manifest, "terms"), _wanted(manifest, "formats")
         protocol.stored_bytes = store.size(manifest.name)
         session.flush()
     return entered is not None
@@ -167,6 +168,11 @@ def take_in(
 
 def _texts(manifest: Manifest) -> dict[str, Any]:
     return {"name": manifest.name, "title": manifest.title, "description": manifest.description}
+
+
+def _wanted(manifest: Manifest, what: Literal["terms", "formats"]) -> list[str]:
+    """The terms, or formats, of all inputs."""
+    return sorted({each for slot in manifest.inputs.values() for each in getattr(slot, what)})
 
 
 def delete(session: Session, viewer: User, name: str) -> None:

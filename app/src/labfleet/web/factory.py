@@ -13,7 +13,18 @@ from labfleet import config
 from labfleet.config import WebserverSettings
 from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
-from labfleet.web.api import account, attempts, blueprints, datasets, jobs, machines, protocols, queue, verbs
+from labfleet.web.api import (
+    account,
+    attempts,
+    blueprints,
+    datasets,
+    jobs,
+    machines,
+    protocols,
+    queue,
+    search,
+    verbs,
+)
 from labfleet.web.git import git
 from labfleet.web.pages import (
     artifacts,
@@ -30,6 +41,7 @@ from labfleet.web.pages import (
 from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import jobs as job_pages
 from labfleet.web.pages import protocols as protocol_pages
+from labfleet.web.pages import search as search_pages
 from labfleet.web.request import LabfleetRequest
 from labfleet.web.services import EXTENSION, Services, from_settings
 
@@ -38,10 +50,10 @@ DESCRIPTION = """Submit analyses, watch them, fetch their results.
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` of what to do.
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
-VIEWS = (account, attempts, datasets, jobs, machines, protocols, queue, verbs)
+VIEWS = (account, attempts, datasets, jobs, machines, protocols, queue, search, verbs)
 PAGES = (
     *(artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
-    *(second_factor, session, submit, workers),
+    *(search_pages, second_factor, session, submit, workers),
 )
 
 

@@ -185,3 +185,13 @@ def test_datasets_are_shared_searched_and_deleted(
     swept = signed_in("store", "sweep", "--dry-run")
     assert swept.out == "would remove: 0 datasets, 0 contents, 0 strays, 0 bytes\n", swept.err
     assert signed_in("store", "sweep", "--unused-days", "1").out.startswith("removed: 0 datasets")
+
+
+def test_search(signed_in: Run) -> None:
+    ended = signed_in("search", "table", "summ")
+    assert ended.out.split("\n")[1].split()[:2] == ["table-summary", "protocol"]
+    assert signed_in("search", "--kind", "result", "table").err.startswith("Nothing was found")
+    (found,) = json.loads(signed_in("search", "summary", "--format", "csv", "--json").out)["items"]
+    assert found["id"] == "table-summary"
+    counted = signed_in("search", "--facets").out.split("\n")[1:]
+    assert ["protocol", "kind", "1"] in [line.split() for line in counted]

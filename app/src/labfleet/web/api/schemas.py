@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from labfleet.jobs import spec
 from labfleet.jobs.spec import Label, Priority, Source
 from labfleet.jobs.states import Failure, Outcome, State
+from labfleet.search import Kind
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -605,7 +606,7 @@ class Datasets(Out):
 
 
 class Facet(Out):
-    """A value, and how many of the datasets found have it."""
+    """A value, and how many of what was found have it."""
 
     value: str
     count: int
@@ -617,6 +618,44 @@ class Facets(Out):
     labels: list[Facet]
     terms: list[Facet]
     licences: list[Facet]
+
+
+class Found(Out):
+    """Something that a search has found: `id` is what other calls take (a protocol's name, a dataset's or a
+    job's id), `text` the beginning of what is told about it. A result's terms are those of its data."""
+
+    kind: Kind
+    id: str
+    name: str
+    text: str
+    owner: str | None
+    labels: list[str]
+    terms: list[str]
+    licence: str | None
+    formats: list[str]
+    protocols: list[str]
+    state: State | None
+    created_at: datetime
+
+
+class FoundPage(Out):
+    """What was found: first what has all the words in its name, then the newest."""
+
+    items: list[Found]
+    next: str | None
+
+
+class SearchFacets(Out):
+    """The most frequent values among what a search finds. `kind` counts every kind, whichever was asked for.
+    Of each kind the newest 10,000 are counted."""
+
+    kind: list[Facet]
+    term: list[Facet]
+    label: list[Facet]
+    format: list[Facet]
+    protocol: list[Facet]
+    licence: list[Facet]
+    owner: list[Facet]
 
 
 class Preview(Out):
@@ -767,6 +806,28 @@ class DatasetFilter(In):
 
 class DatasetsQuery(DatasetFilter, PageQuery):
     """Which page of which datasets."""
+
+
+class SearchFilter(In):
+    """What is looked for; several kinds, terms or labels stand with commas between them. Each word of `text`
+    must be there or one that begins so, each term and label as a whole. `format` is how a dataset's name
+    ends, or what a protocol takes; `protocol` is what a result was made by."""
+
+    text: Annotated[str, Field(max_length=200)] = ""
+    kind: Annotated[list[Kind], BeforeValidator(_listed), Field(max_length=3)] = []
+    term: Annotated[list[Label], BeforeValidator(_listed), Field(max_length=20)] = []
+    label: Annotated[list[Label], BeforeValidator(_listed), Field(max_length=20)] = []
+    format: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+    protocol: Name | None = None
+    licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    owner: Name | None = None
+
+
+class SearchQuery(SearchFilter):
+    """Which page of what was found."""
+
+    limit: Annotated[int, Field(ge=1, le=2**31)] = 20
+    after: Annotated[str, Field(max_length=200)] | None = None
 
 
 class ClaimIn(FromWorker):
