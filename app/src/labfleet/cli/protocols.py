@@ -71,8 +71,15 @@ def show_protocol(client: Client, name: str, version: str | None, as_json: bool)
     ]
     table(("input", "", "formats", "title"), slots, "no inputs")
     click.echo()
-    outputs = [(key, item["kind"], item["path"], item["title"]) for key, item in interface["outputs"].items()]
-    table(("output", "kind", "file", "title"), outputs, "no outputs")
+    outputs = [
+        (key, item["kind"], item["path"], item["title"], _units(item))
+        for key, item in interface["outputs"].items()
+    ]
+    table(("output", "kind", "file", "title", ""), outputs, "no outputs")
+
+
+def _units(output: dict[str, Any]) -> str:
+    return ", ".join(f"{column} in {unit}" for column, unit in output.get("units", {}).items())
 
 
 def _show_parameters(schema: dict[str, Any]) -> None:
@@ -80,6 +87,7 @@ def _show_parameters(schema: dict[str, Any]) -> None:
     rows = []
     for name, item in schema.get("properties", {}).items():
         kind = "|".join(map(str, item["enum"])) if "enum" in item else item.get("type", "")
+        kind = f"{kind}, in {item['unit']}" if "unit" in item else kind
         default = json.dumps(item["default"]) if "default" in item else "required" if name in required else ""
         rows.append((name, kind, default, item.get("description") or item.get("title") or ""))
     table(("parameter", "type", "default", ""), rows, "no parameters")

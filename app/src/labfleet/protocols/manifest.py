@@ -113,6 +113,13 @@ def _term(value: str) -> str:
     return value
 
 
+def _unit(value: str) -> str:
+    if not schema.is_unit(value):
+        raise ValueError(schema.UNIT_HINT)
+    return value
+
+
+Unit = Annotated[str, AfterValidator(_unit)]
 Term = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_term)]
 
 
@@ -127,14 +134,27 @@ class InputSlot(Strict):
     optional: bool = False
 
 
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Output(Strict):
-    """A file that the protocol leaves in `LABFLEET_OUTPUTS`; without it the task fails, unless optional."""
+    """A file that the protocol leaves in `LABFLEET_OUTPUTS`; without it the task fails, unless optional.
+
+    `units` are those of a table's columns, or of an array's lines, by their names.
+    """
 
     path: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_output_path)]
     kind: Annotated[OutputKind, Field(strict=False)]
     title: Title
     description: Description = ""
     optional: bool = False
+    units: Annotated[dict[ColumnName, Unit], Field(max_length=200)] = {}
+
+    @model_validator(mode="after")
+    def _has_columns(self) -> Output:
+        if self.units and self.kind not in {OutputKind.TABLE, OutputKind.ARRAY}:
+            raise ValueError("units belong to the columns of a table or array")
+        return self
 
 
 class Needs(Strict):
@@ -198,7 +218,8 @@ class Manifest(Strict):
     def stored(self) -> dict[str, Any]:
         """As the database keeps it. What is new since a release is left out where it says nothing: an older
         release, after a rollback, refuses fields that it doesn't know."""
-        without = {"environment"} if self.environment == Environment() else None
+        without: dict[str, Any] = {"environment": True} if self.environment == Environment() else {}
+        without["outputs"] = {name: {"units"} for name, output in self.outputs.items() if not output.units}
         return self.model_dump(mode="json", exclude=without)
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ connection.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -18,6 +18,8 @@ from referencing.exceptions import Unresolvable
 
 HINT = "Write a JSON Schema (2020-12) of type object; see 'Writing a protocol' in the documentation."
 MAX_FAULTS = 20
+MAX_UNIT = 40
+UNIT_HINT = f"a unit is a text of 1 to {MAX_UNIT} visible characters, for example mV or 1/min"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,23 @@ def faults_of_schema(schema: dict[str, Any]) -> list[Fault]:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return [Fault(tuple(error.absolute_path), _message(error))]
-    return [*_foreign_references(schema, ()), *_bad_defaults(schema)]
+    return [*_foreign_references(schema, ()), *_bad_defaults(schema), *_bad_units(schema)]
+
+
+def is_unit(value: object) -> bool:
+    """Whether this may be the unit of a parameter or of a column."""
+    return (
+        isinstance(value, str)
+        and value == value.strip()
+        and value.isprintable()
+        and 0 < len(value) <= MAX_UNIT
+    )
+
+
+def unit_of(property_: Mapping[str, Any]) -> str:
+    """The unit of a parameter; nothing where none is said."""
+    unit = property_.get("unit")
+    return str(unit) if is_unit(unit) else ""
 
 
 def with_defaults(schema: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +106,13 @@ def _foreign_references(value: Any, path: tuple[str | int, ...]) -> Iterator[Fau
     elif isinstance(value, list):
         for index, child in enumerate(value):
             yield from _foreign_references(child, (*path, index))
+
+
+def _bad_units(schema: dict[str, Any]) -> Iterator[Fault]:
+    """`unit` is our own word in a property; JSON Schema takes any other."""
+    for name, property_ in schema.get("properties", {}).items():
+        if isinstance(property_, dict) and "unit" in property_ and not is_unit(property_["unit"]):
+            yield Fault(("properties", name, "unit"), UNIT_HINT)
 
 
 def _bad_defaults(schema: dict[str, Any]) -> Iterator[Fault]:

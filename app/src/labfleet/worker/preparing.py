@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +34,12 @@ MAX_TOLD = 20_000
 """Characters that the webserver takes of a list of packages."""
 
 
-class Unprepared(Exception):
+class Unprepared(Exception, ABC):
     """The command is not run."""
 
+    @abstractmethod
     def verdict(self) -> dict[str, Any]:
         """What is told of the attempt."""
-        raise NotImplementedError
 
 
 class BadEnvironment(Unprepared):

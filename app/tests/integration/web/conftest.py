@@ -50,14 +50,14 @@ parameters:
   type: object
   properties:
     who: {type: string, title: Whom, default: world}
-    times: {type: integer, minimum: 1, maximum: 9, default: 1}
+    times: {type: integer, unit: greetings, minimum: 1, maximum: 9, default: 1}
     style: {type: string, enum: [plain, loud], default: plain}
   additionalProperties: false
 inputs:
   table: {title: Table, formats: [csv], optional: true}
 outputs:
   greeting: {path: greeting.txt, kind: text, title: The greeting}
-  counts: {path: counts.csv, kind: table, title: Counts}
+  counts: {path: counts.csv, kind: table, title: Counts, units: {count: words}}
   plot: {path: plot.svg, kind: plot, title: A plot}
 needs: {cores: 1, memory: 256M, time: 1m}
 """

@@ -243,6 +243,11 @@ def test_results_are_shown_and_nothing_in_them_runs(
     assert "every 2s" not in page
     (image,) = re.findall(r'<img src="(/artifacts/[^"]+/content)" alt="A plot" loading="lazy">', page)
     assert '<td>&lt;b&gt;bold&lt;/b&gt;</td><td class="num">12</td>' in page
+    assert '<th>count <span class="unit">words</span></th>' in page
+    (table,) = re.findall(r'<h3><a href="(/artifacts/[0-9a-f-]+)">Counts</a>', page)
+    assert '<span class="unit">words</span>' in get(signed_in, table)
+    assert '<span class="unit">in greetings</span>' in get(signed_in, "/jobs/new?protocol=greet")
+    assert "count in words" in get(signed_in, "/protocols/greet")
     assert "hello &lt;script&gt;" in page and "log &lt;script&gt;" in page
     assert "<script>alert" not in page
     content = signed_in.get(image, **BASE)
@@ -430,7 +435,13 @@ def test_each_kind_of_result_has_a_page(signed_in: FlaskClient, attempt: Any) ->
     get(signed_in, f"{address['t.csv']}?sort=x&page=-1")
     assert f'data-series="{address["a.json"]}/series"' in get(signed_in, address["a.json"])
     series = signed_in.get(f"{address['a.json']}/series", **BASE)
-    assert series.json == {"axis": "t", "across": [0, 1, 2], "lines": {"v": [3, 2, 1]}, "every": 1}
+    assert series.json == {
+        "axis": "t",
+        "across": [0, 1, 2],
+        "lines": {"v": [3, 2, 1]},
+        "every": 1,
+        "units": {},
+    }
     assert f'src="{address["n.csv"]}/drawing"' in get(signed_in, address["n.csv"])
     drawing = signed_in.get(f"{address['n.csv']}/drawing", **BASE)
     assert drawing.mimetype == "image/svg+xml" and drawing.headers["Content-Security-Policy"].endswith(

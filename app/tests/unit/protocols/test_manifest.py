@@ -51,6 +51,8 @@ def test_it_survives_the_database(manifest: str) -> None:
         ("path: result.csv", "path: /result.csv", "invalid_field", 8, "outputs.result.path"),
         ("path: result.csv", "path: a//b", "invalid_field", 8, "outputs.result.path"),
         ("kind: table", "kind: film", "invalid_field", 8, "outputs.result.kind"),
+        ("title: Result", "title: R, units: {v: ''}", "invalid_field", 8, "outputs.result.units.v"),
+        ("kind: table, title", "kind: text, units: {v: mV}, title", "invalid_field", 8, "outputs.result"),
         ("result:", "Result:", "invalid_field", 8, "outputs.Result"),
         ("key: python", "key: python\nneeds: {memory: lots}", "invalid_field", 6, "needs.memory"),
         ("key: python", "key: python\nneeds: {time: 10}", "invalid_field", 6, "needs.time"),
@@ -151,3 +153,14 @@ def test_the_interface_is_plain_json(manifest: str) -> None:
         "packages": [],
         "tags": [],
     }
+
+
+def test_units_of_columns_and_what_an_older_release_reads(manifest: str) -> None:
+    plain = read_manifest(manifest.encode())
+    assert "units" not in plain.stored()["outputs"]["result"]
+    found = read_manifest(
+        manifest.replace("title: Result", "title: Result, units: {v: mV, rate: 1/min}").encode()
+    )
+    assert found.stored()["outputs"]["result"]["units"] == {"v": "mV", "rate": "1/min"}
+    assert interface_of(found)["outputs"]["result"]["units"] == {"v": "mV", "rate": "1/min"}
+    assert Manifest.model_validate(found.stored()) == found

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from labfleet.protocols.schema import MAX_FAULTS, faults_of_schema, faults_of_value, nothing, with_defaults
 
 SCHEMA: dict[str, Any] = {
@@ -65,3 +67,13 @@ def test_references_within_the_schema() -> None:
     }
     assert not faults_of_schema(schema)
     assert faults_of_value(schema, {"a": "x"})
+
+
+@pytest.mark.parametrize("unit", ["", " mV", "m\nV", "x" * 41, 5, None, ["mV"]])
+def test_a_unit_is_a_short_text(unit: object) -> None:
+    schema = {"type": "object", "properties": {"v": {"type": "number", "unit": unit}}}
+    assert [fault.path for fault in faults_of_schema(schema)] == [("properties", "v", "unit")]
+
+
+def test_a_good_unit() -> None:
+    assert not faults_of_schema({"type": "object", "properties": {"v": {"type": "number", "unit": "µV/s²"}}})

@@ -43,3 +43,9 @@ def test_long_and_many_lines_are_thinned() -> None:
     found = read_series(json.dumps({f"l{n}": [1, 0] * POINTS for n in range(LINES + 3)}), None)
     assert found is not None
     assert (found.every, len(found.across), len(found.lines)) == (2, POINTS, LINES)
+
+
+def test_units_of_what_is_there() -> None:
+    found = read_series("time,v\n0,1\n1,2\n", ",", {"time": "ms", "v": "mV", "other": "kg"})
+    assert found is not None
+    assert found.units == {"time": "ms", "v": "mV"}

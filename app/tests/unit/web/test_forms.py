@@ -177,3 +177,8 @@ def test_several_values_are_for_single_values_only() -> None:
 def test_ranges_in_words() -> None:
     fields = {field.name: field for field in fields_of(SCHEMA)}
     assert (fields["genes"].range, fields["power"].range, fields["name"].range) == ("2 to 99.", "", "")
+
+
+def test_a_field_tells_its_unit() -> None:
+    (field,) = fields_of({"properties": {"v": {"type": "number", "unit": "mV", "minimum": 1, "maximum": 5}}})
+    assert (field.unit, field.range) == ("mV", "1 to 5 mV.")

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from labfleet.web.pages.tables import number, read_rows
@@ -21,15 +21,17 @@ Values = list[float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """Lines over one axis; a gap is None. `every`: each how-manieth point it is (1: all of them)."""
+    """Lines over one axis; a gap is None. `every`: each how-manieth point it is (1: all of them). `units` are
+    those of axis and lines, by their names, as far as they are known."""
 
     axis: str
     across: Values
     lines: dict[str, Values]
     every: int = 1
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_series(text: str, separator: str | None) -> Series | None:
+def read_series(text: str, separator: str | None, units: Mapping[str, str] | None = None) -> Series | None:
     """The lines that a file holds, at most `LINES` of `POINTS` points; None for one that holds none."""
     columns = _from_table(text, separator) if separator else _from_json(text)
     columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
@@ -44,7 +46,8 @@ def read_series(text: str, separator: str | None) -> Series | None:
         axis, across = "index", [float(index) for index in range(length)]
     every = math.ceil(length / POINTS)
     lines = {name: values[::every] for name, values in list(columns.items())[:LINES]}
-    return Series(axis, across[::every], lines, every)
+    known = {name: unit for name, unit in (units or {}).items() if name == axis or name in lines}
+    return Series(axis, across[::every], lines, every, known)
 
 
 def _goes_across(name: str, values: Sequence[float | None]) -> bool:

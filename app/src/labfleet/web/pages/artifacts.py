@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from flask import Response, g, jsonify, render_template, request
 
-from labfleet.db.models import Artifact
+from labfleet.db.models import Artifact, Task
 from labfleet.errors import NotFound
 from labfleet.jobs import service
 from labfleet.web.api import views
@@ -30,14 +31,15 @@ def artifact(artifact: uuid.UUID) -> str:
     with services().sessions() as db:
         found = service.get_artifact(db, g.user, artifact)
         task = service.get_task(db, g.user, found.task_id)
-        outputs = task.protocol_version.manifest["outputs"]
+        output = _output(task, found)
         job = views.summary(service.get_job_row(db, g.user, task.job_id))
         name = task.name
     return render_template(
         "artifact.html",
         section="Jobs",
         item=found,
-        title=outputs.get(found.output or "", {}).get("title", found.name),
+        title=output.get("title", found.name),
+        units=output.get("units", {}),
         task_name=name,
         job=job,
         query=request.args.to_dict(),
@@ -55,7 +57,10 @@ def artifact_content(artifact: uuid.UUID) -> Response:
 @pages.get("/artifacts/<uuid:artifact>/series")
 def artifact_series(artifact: uuid.UUID) -> Response:
     """The lines of an array or a table of numbers, for the plot on the page."""
-    series = _series(_get(artifact))
+    with services().sessions() as db:
+        found = service.get_artifact(db, g.user, artifact)
+        units = _output(service.get_task(db, g.user, found.task_id), found).get("units", {})
+    series = _series(found, units)
     if series is None:
         raise NotFound("The file has no numbers to plot.", hint="Download it.")
     response = jsonify(asdict(series))
@@ -78,6 +83,12 @@ def artifact_drawing(artifact: uuid.UUID) -> Response:
     return response
 
 
+def _output(task: Task, item: Artifact) -> dict[str, Any]:
+    """What the protocol says of the file; nothing of one that it does not declare."""
+    outputs: dict[str, dict[str, Any]] = task.protocol_version.manifest["outputs"]
+    return outputs.get(item.output or "", {})
+
+
 def _get(artifact_id: uuid.UUID) -> Artifact:
     with services().sessions() as db:
         return service.get_artifact(db, g.user, artifact_id)
@@ -97,9 +108,9 @@ def read_text(item: Artifact, most: int | None = None) -> tuple[str, bool]:
     return data.decode("utf-8", errors="replace").replace("\x00", "\ufffd"), whole
 
 
-def _series(item: Artifact) -> Series | None:
+def _series(item: Artifact, units: Mapping[str, str]) -> Series | None:
     text, whole = read_text(item)
-    return read_series(text, separator_of(item.name, item.media_type)) if whole else None
+    return read_series(text, separator_of(item.name, item.media_type), units) if whole else None
 
 
 def _shown(item: Artifact) -> dict[str, Any]:

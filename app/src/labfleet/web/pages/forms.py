@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labfleet.protocols.schema import unit_of
+
 Schema = Mapping[str, Any]
 PREFIX = "p-"
 SWEEP = "s-"
@@ -33,6 +35,7 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     step: str = "any"
+    unit: str = ""
     accept: str = ""
     error: str = ""
     many: str = ""
@@ -49,11 +52,12 @@ class Field:
     def range(self) -> str:
         """Which numbers are taken, in words."""
         low, high = self.minimum, self.maximum
+        unit = f" {self.unit}" if self.unit else ""
         if self.kind != "number" or (low is None and high is None):
             return ""
         if low is None:
-            return f"At most {high:g}."
-        return f"At least {low:g}." if high is None else f"{low:g} to {high:g}."
+            return f"At most {high:g}{unit}."
+        return f"At least {low:g}{unit}." if high is None else f"{low:g} to {high:g}{unit}."
 
 
 def fields_of(schema: Schema, values: Mapping[str, Any] | None = None) -> list[Field]:
@@ -82,6 +86,7 @@ def _field(name: str, schema: Schema, required: bool, values: Mapping[str, Any])
         minimum=schema.get("minimum") if number else None,
         maximum=schema.get("maximum" if number else "maxLength"),
         step="1" if _type(schema) == "integer" else "any",
+        unit=unit_of(schema),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,7 @@ class Shown:
     text: str | None = None
     network: bool = False
     array: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def shown(
@@ -58,7 +59,8 @@ def shown(
 def _shown(
     item: Artifact, outputs: Mapping[str, Mapping[str, Any]], store: BlobStore, preview: bool
 ) -> Shown:
-    title = outputs.get(item.output or "", {}).get("title", item.name)
+    output = outputs.get(item.output or "", {})
+    title, units = output.get("title", item.name), output.get("units", {})
     image, table, text = item.media_type in IMAGES, None, None
     network, array = preview and item.kind == "network", preview and item.kind == "array"
     if preview and not (image or network or array):
@@ -67,7 +69,7 @@ def _shown(
             table = read_table(_head(store, item), separator, whole=item.size <= PREVIEW_BYTES)
         elif item.kind == "text" or item.media_type == "text/plain":
             text = _text(_head(store, item))
-    return Shown(item.id, title, item.name, item.size, image, table, text, network, array)
+    return Shown(item.id, title, item.name, item.size, image, table, text, network, array, units)
 
 
 def _separator(item: Artifact) -> str | None:

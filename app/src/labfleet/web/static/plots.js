@@ -27,16 +27,29 @@
     return tables.length === 1 ? tables[0] : window.uPlot.join(tables);
   }
 
+  // A name with its unit, where its protocol says one.
+  function called(source, name) {
+    return source.units[name] ? `${name} (${source.units[name]})` : name;
+  }
+
+  // What the upright axis counts: the unit, where all lines have the same one.
+  function upright(sources) {
+    const units = new Set(sources.flatMap((source) => Object.keys(source.lines).map((name) => source.units[name] || "")));
+    return units.size === 1 ? [...units][0] : "";
+  }
+
   function options(box, sources) {
     const ink = getComputedStyle(box).color;
     const line = getComputedStyle(box).getPropertyValue("--line");
     const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
     const several = sources.length > 1;
-    const series = [{ label: sources[0].axis }];
+    const across = called(sources[0], sources[0].axis);
+    const up = upright(sources);
+    const series = [{ label: across }];
     sources.forEach((source, place) => {
       Object.keys(source.lines).forEach((name, number) => {
         series.push({
-          label: several ? `${name} · ${source.name}` : name,
+          label: several ? `${called(source, name)} · ${source.name}` : called(source, name),
           stroke: COLOURS[(several ? place : number) % COLOURS.length],
           dash: DASHES[(several ? number : Math.floor(number / COLOURS.length)) % DASHES.length],
           width: 1.75,
@@ -49,7 +62,7 @@
       width: box.clientWidth,
       height: box.classList.contains("large") ? 460 : 300,
       scales: { x: { time: false } },
-      axes: [{ ...axis, label: sources[0].axis }, axis],
+      axes: [{ ...axis, label: across }, up ? { ...axis, label: up } : axis],
       series,
     };
   }
