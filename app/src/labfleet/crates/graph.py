@@ -175,52 +175,42 @@ class _Graph:
         for tar, member in source.members():
             content = tar.extractfile(member) if member.isreg() else None
             data = content.read() if content else member.linkname.encode()
-            entity["hasPart"].append(_ref(self._file(f"{source.folder}{member.name}", data)))
+            entity["hasPart"].append(_ref(self._member(f"{source.folder}{member.name}", data)))
         if source.files is None:
             entity["description"] += " (Its files are not for whoever has made this crate.)"
         return entity
 
-    def _file(self, path: str, data: bytes) -> Entity:
-        guessed, _ = mimetypes.guess_type(path)
+    def _file(self, path: str, name: str, media_type: str, size: int, sha256: str) -> Entity:
         return self._add(
             {
                 "@id": quote(path),
                 "@type": "File",
-                "name": PurePosixPath(path).name,
-                "encodingFormat": guessed or "text/plain",
-                "contentSize": str(len(data)),
-                "sha256": hashlib.sha256(data).hexdigest(),
+                "name": name,
+                "encodingFormat": media_type,
+                "contentSize": str(size),
+                "sha256": sha256,
             }
         )
 
-    def _input(self, dataset: Dataset) -> Entity:
-        entity = self._add(
-            {
-                "@id": quote(input_path(dataset)),
-                "@type": "File",
-                "name": dataset.name,
-                "encodingFormat": dataset.media_type,
-                "contentSize": str(dataset.size),
-                "sha256": dataset.sha256,
-                "identifier": [],
-            }
+    def _member(self, path: str, data: bytes) -> Entity:
+        """A file of a protocol."""
+        media_type = mimetypes.guess_type(path)[0] or "text/plain"
+        return self._file(
+            path, PurePosixPath(path).name, media_type, len(data), hashlib.sha256(data).hexdigest()
         )
-        if (name := f"{terms.DATASET}{dataset.id}") not in entity["identifier"]:
-            entity["identifier"].append(name)
+
+    def _input(self, dataset: Dataset) -> Entity:
+        path = input_path(dataset)
+        entity = self._file(path, dataset.name, dataset.media_type, dataset.size, dataset.sha256)
+        names = entity.setdefault("identifier", [])
+        if (name := f"{terms.DATASET}{dataset.id}") not in names:
+            names.append(name)
         return entity
 
     def _result(self, result: Result) -> Entity:
         artifact = result.artifact
-        entity = self._add(
-            {
-                "@id": quote(result_path(result)),
-                "@type": "File",
-                "name": artifact.name,
-                "encodingFormat": artifact.media_type,
-                "contentSize": str(artifact.size),
-                "sha256": artifact.sha256,
-            }
-        )
+        path = result_path(result)
+        entity = self._file(path, artifact.name, artifact.media_type, artifact.size, artifact.sha256)
         if artifact.output:
             self._results[result.task, artifact.output] = entity
         self._by_task.setdefault(result.task, []).append(entity)
