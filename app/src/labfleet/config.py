@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from labfleet.errors import ConfigError
 from labfleet.names import WORKER, is_key, is_worker
+from labfleet.networks import Network
 
 GIB = 1024**3
 MIB = 1024**2
@@ -52,7 +53,6 @@ def _index(value: str) -> str:
 Key = Annotated[str, AfterValidator(_key)]
 WorkerName = Annotated[str, AfterValidator(_worker)]
 Tag = Annotated[str, Field(min_length=1, max_length=200)]
-Network = IPv4Network | IPv6Network
 
 
 class Section(BaseModel):
@@ -223,6 +223,39 @@ class DataSection(Section):
     poll_seconds: float = Field(default=30, gt=0)
 
 
+def _everywhere() -> list[Network]:
+    return [IPv4Network("0.0.0.0/0"), IPv6Network("::/0")]
+
+
+class SourcesSection(Section):
+    """`[sources]`: what may be fetched for users, from where, and how much it may take."""
+
+    # One that is not private itself opens no private network inside of it. None: nothing from the network.
+    networks: list[Network] = Field(default_factory=_everywhere)
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(default=[80, 443])
+    # Directories of this machine below which files may be taken.
+    folders: list[Path] = Field(default_factory=list)
+    # Authorities to trust besides the system's.
+    ca_file: Path | None = None
+    socket: Path = Path("/run/labfleet-fetcher/fetcher.sock")
+    # How long what was fetched is good for, where the source does not say.
+    lifetime_seconds: int = Field(default=86400, ge=0)
+    # How many fetches there are at a time, and how long one may take as a whole.
+    at_once: int = Field(default=2, gt=0, le=32)
+    seconds: float = Field(default=1800, gt=0)
+    silent_seconds: float = Field(default=30, gt=0)
+    max_bytes: int = Field(default=4 * GIB, gt=0)
+    memory_bytes: int = Field(default=512 * MIB, ge=64 * MIB)
+    # Of each file that is made on the way.
+    disk_bytes: int = Field(default=8 * GIB, gt=0)
+    # After a failure that may pass, each time twice as long.
+    tries: int = Field(default=3, gt=0)
+    retry_seconds: float = Field(default=10, ge=0)
+    poll_seconds: float = Field(default=30, gt=0)
+    # How many fetches of a source are remembered.
+    kept: int = Field(default=50, gt=0)
+
+
 class RunnerSection(Section):
     """`[runner]`: the CGI program (which reads the file by itself, standard library only)."""
 
@@ -341,6 +374,7 @@ class WebserverSettings(TierSettings):
     protocols: ProtocolsSection = ProtocolsSection()
     webhooks: WebhooksSection = WebhooksSection()
     data: DataSection = DataSection()
+    sources: SourcesSection = SourcesSection()
 
 
 class QueueSettings(TierSettings):

@@ -97,6 +97,18 @@ class InvalidInputs(Invalid):
     default_hint = "See the protocol's interface for its input slots."
 
 
+class InvalidSource(Invalid):
+    """A source's definition has faults; `extra['errors']` lists the path and message of each."""
+
+    code = "invalid_source"
+    title = "The source can't be fetched as it is written"
+    default_hint = "Correct what is named; 'labfleet sources handlers' shows what each handler takes."
+
+    def __init__(self, faults: Sequence[Mapping[str, str]]) -> None:
+        detail = "; ".join(f"{fault['path']}: {fault['message']}" for fault in faults[:20])
+        super().__init__(detail, errors=list(faults))
+
+
 class Unauthorized(LabfleetError):
     """Nobody known is asking: sign in, or send a token that is still good."""
 
@@ -156,6 +168,14 @@ class UnknownDataset(NotFound):
     default_hint = "'labfleet datasets' lists yours; upload one first."
 
 
+class UnknownSource(NotFound):
+    """No source of this id among those you may see."""
+
+    code = "unknown_source"
+    title = "Unknown source"
+    default_hint = "'labfleet sources' lists those you may see."
+
+
 class Conflict(LabfleetError):
     """The request is fine, the state of things isn't; ask for the state and decide again."""
 
@@ -179,6 +199,14 @@ class UserExists(Conflict):
     code = "user_exists"
     title = "The user exists"
     default_hint = "Choose another name, or use --if-missing."
+
+
+class SourceExists(Conflict):
+    """The owner has a source of this name."""
+
+    code = "source_exists"
+    title = "The source exists"
+    default_hint = "Choose another name, or change the one that is there."
 
 
 class AlreadyClaimed(Conflict):

@@ -284,6 +284,8 @@ OWN_UNITS = {
         "labfleet-web.socket",
         "labfleet-dispatcher.service",
         "labfleet-data.service",
+        "labfleet-loader.service",
+        "labfleet-fetcher.service",
     },
     "queue": {"labfleet-runner.service", "labfleet-runner.socket", "labfleet-publisher.service"},
     "worker": {"labfleet-worker.service"},
@@ -296,6 +298,8 @@ CREDENTIALS = {
     "labfleet-web": {"database_password", "signing_keys", "session_key", "worker_tokens"},
     "labfleet-dispatcher": {"database_password", "signing_keys", "runner_password"},
     "labfleet-data": {"database_password"},
+    "labfleet-loader": {"database_password"},
+    "labfleet-fetcher": set(),
     "labfleet-runner": {"front_ends"},
     "labfleet-publisher": {"broker_password"},
     "labfleet-worker": {"broker_password", "worker_token"},
@@ -304,10 +308,18 @@ MOST_EXPOSED = {
     "labfleet-web": 2.0,
     "labfleet-dispatcher": 2.0,
     "labfleet-data": 2.0,
+    "labfleet-loader": 2.0,
+    "labfleet-fetcher": 2.0,
     "labfleet-publisher": 2.0,
     "labfleet-runner": 3.0,
     "labfleet-worker": 5.0,
 }
+
+
+USERS = {"labfleet-loader": "labfleet-web"}
+"""Services that run as the user of another one."""
+OUTWARD = {"labfleet-fetcher"}
+"""Services that talk to more than the lab, and to none of its machines."""
 
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -344,7 +356,7 @@ class TestUnits:
     def test_user_and_credentials(self, machine: Machine) -> None:
         for service in services(machine):
             text = machine.run(f"systemctl cat {service}.service")
-            assert re.findall(r"^User=(.+)$", text, re.MULTILINE) == [service]
+            assert re.findall(r"^User=(.+)$", text, re.MULTILINE) == [USERS.get(service, service)]
             loaded = re.findall(r"^LoadCredential=([a-z_]+):(\S+)$", text, re.MULTILINE)
             assert {name for name, _ in loaded} == CREDENTIALS[service], service
             assert all(path.startswith("/etc/labfleet/credentials/") for _, path in loaded)
@@ -362,6 +374,9 @@ class TestUnits:
         known = {"localhost", "127.0.0.1", *(other.private_address for other in LAB.machines.values())}
         for service in services(machine):
             text = machine.run(f"systemctl cat {service}.service")
+            if service in OUTWARD:
+                assert "IPAddressDeny=127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 " in text, service
+                continue
             assert "IPAddressDeny=any" in text, service
             assert set(" ".join(re.findall(r"^IPAddressAllow=(.+)$", text, re.MULTILINE)).split()) <= known
 

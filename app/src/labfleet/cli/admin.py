@@ -266,6 +266,22 @@ def data() -> None:
 
 
 @click.command()
+def loader() -> None:
+    """Have sources fetched and keep what comes (run by labfleet-loader.service)."""
+    from labfleet.sources.loader import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
+def fetcher() -> None:
+    """Fetch from where sources are, for the loader (run by labfleet-fetcher.service)."""
+    from labfleet.fetching.server import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
 def publisher() -> None:
     """Publish to the broker for the CGI runner (run by labfleet-publisher.service)."""
     from labfleet.runner.publisher import main  # noqa: PLC0415
@@ -283,4 +299,6 @@ def serve(host: str, port: int) -> None:
     os.execv(program, [program, *arguments, "labfleet.web:create_app()"])  # noqa: S606
 
 
-COMMANDS: list[click.Command] = [db, user, token, config_group, dispatcher, webhooks, data, publisher, serve]
+COMMANDS: list[click.Command] = [
+    *(db, user, token, config_group, dispatcher, webhooks, data, loader, fetcher, publisher, serve)
+]

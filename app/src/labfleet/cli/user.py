@@ -17,6 +17,7 @@ from labfleet.cli.git_credential import git_credential
 from labfleet.cli.protocols import protocols
 from labfleet.cli.search import search
 from labfleet.cli.session import login
+from labfleet.cli.sources import sources
 from labfleet.cli.submit import resubmit, submit, validate
 from labfleet.cli.watch import watch
 
@@ -25,7 +26,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Find and look": jobs.COMMANDS,
     "Take away and bring back": [export_job, import_job],
     "Act on jobs and tasks": verbs.COMMANDS,
-    "What there is": [search, protocols, datasets, workers, git_credential],
+    "What there is": [search, protocols, datasets, sources, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,
     "Your account": [session],
 }

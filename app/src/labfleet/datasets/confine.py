@@ -8,9 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+# Of address space, beside what DuckDB may use: libraries, its allocator's reserves, a workbook.
+SPARE_BYTES = 3 * 1024**3
+
+_SYSTEM = [
+    # Libraries and time zones.
+    *map(Path, ("/usr", "/lib", "/lib64", "/etc/localtime")),
+    # DuckDB asks how much memory its control group has.
+    *map(Path, ("/proc/self/cgroup", "/sys/fs/cgroup")),
+]
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _NO_NEW_PRIVILEGES = 38
 _BENEATH = 1
@@ -20,6 +32,24 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIRECTORY
 _FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 _TCP = 0b11
 _FOR_A_FILE = _EXECUTE | 1 << 1 | _READ_FILE | 1 << 14
+
+
+def system() -> list[Path]:
+    """What Python and DuckDB themselves read."""
+    return [Path(sys.prefix), Path(sys.base_prefix), *_SYSTEM]
+
+
+def bound(address_space: int, file_size: int) -> None:
+    """No more memory and disk than this, no core file; the first to go when the machine has none left."""
+    for kind, limit in (
+        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_FSIZE, file_size),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (limit, limit))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    os.umask(0o077)
 
 
 class _Ruleset(ctypes.Structure):

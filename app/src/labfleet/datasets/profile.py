@@ -1,4 +1,4 @@
-# ruff: noqa: S608 - there are no placeholders for names; `_name` and `_text` quote what stands in a statement
+# ruff: noqa: S608 - there are no placeholders for names; `as_name` and `as_text` quote what stands in a statement
 """What a table has in it: columns and their types, first rows, missing values, what its values are like.
 
 Everything is counted by DuckDB, in a file of its own below the directory that is given, with bounded memory.
@@ -11,6 +11,8 @@ import csv
 import datetime
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +64,22 @@ class Bounds:
 
 def profile(path: Path, form: Format, work: Path, bounds: Bounds) -> Json:
     """Look through the table at `path`; files on the way lie in `work`."""
+    with loaded(path, form, work, bounds) as (duck, told):
+        return _counted(duck, form, told, bounds)
+
+
+@contextmanager
+def loaded(
+    path: Path, form: Format, work: Path, bounds: Bounds, sheet: str | None = None
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Json]]:
+    """The table at `path` as DuckDB's table `t`, and what is told of how it was read. Of a workbook it is the
+    first sheet, or the one of that name. What DuckDB says against it is `Unreadable`, also inside."""
     try:
         with _connect(work, bounds) as duck:
-            told = _READERS[form](duck, path, work, bounds)
-            return _counted(duck, form, told, bounds)
+            if form is Format.EXCEL:
+                yield duck, _read_excel(duck, path, work, bounds, sheet)
+            else:
+                yield duck, _READERS[form](duck, path, work, bounds)
     except duckdb.OutOfMemoryException:
         raise Unreadable("The table needs more memory than there is for looking through it.") from None
     except duckdb.Error as error:
@@ -73,11 +87,11 @@ def profile(path: Path, form: Format, work: Path, bounds: Bounds) -> Json:
 
 
 def _counted(duck: duckdb.DuckDBPyConnection, form: Format, told: Json, bounds: Bounds) -> Json:
-    rows = _one(duck, "SELECT count(*) FROM t")
-    described = _described(duck, "t")
+    rows = single(duck, "SELECT count(*) FROM t")
+    described = columns_of(duck, "t")
     columns = [_column(duck, name, kind, rows) for name, kind in described]
     # As text: what stands in a cell is shown, and not what Python makes of it.
-    cells = ", ".join(f"CAST({_name(name)} AS VARCHAR)" for name, _ in described)
+    cells = ", ".join(f"CAST({as_name(name)} AS VARCHAR)" for name, _ in described)
     head = duck.execute(f"SELECT {cells} FROM t LIMIT ?", [bounds.rows]).fetchall()
     return {
         "format": form.value,
@@ -156,7 +170,7 @@ def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Js
         " min(error_message) FROM reject_errors GROUP BY line ORDER BY line LIMIT ?",
         [REJECTED_SHOWN],
     ).fetchall()
-    count = _one(duck, "SELECT count(DISTINCT line) FROM reject_errors")
+    count = single(duck, "SELECT count(DISTINCT line) FROM reject_errors")
     return {
         "separator": separator,
         "separator_name": _SEPARATORS.get(separator, separator),
@@ -165,7 +179,7 @@ def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Js
         "notes": notes,
         "rejected": {
             "count": count,
-            "more": _one(duck, "SELECT count(*) FROM reject_errors") >= REJECTED_KEPT,
+            "more": single(duck, "SELECT count(*) FROM reject_errors") >= REJECTED_KEPT,
             "lost": _lost(duck, path, count + bool(header) + skip),
             "shown": [
                 {
@@ -182,11 +196,11 @@ def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Js
 
 def _lost(duck: duckdb.DuckDBPyConnection, path: Path, besides: int) -> int:
     """About how many lines were taken for a part of a value whose quote is never closed."""
-    if not _one(duck, "SELECT count(*) FROM reject_errors WHERE error_type = 'UNQUOTED VALUE'"):
+    if not single(duck, "SELECT count(*) FROM reject_errors WHERE error_type = 'UNQUOTED VALUE'"):
         return 0
     with path.open("rb") as file:
         lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(PIECE), b""))
-    return max(lines - _one(duck, "SELECT count(*) FROM t") - besides, 0)
+    return max(lines - single(duck, "SELECT count(*) FROM t") - besides, 0)
 
 
 def _sniffed(duck: duckdb.DuckDBPyConnection, path: Path) -> tuple[Any, ...]:
@@ -215,8 +229,8 @@ def _load_csv(
 ) -> None:
     for table in ("t", "reject_errors", "reject_scans"):
         duck.execute(f"DROP TABLE IF EXISTS {table}")
-    described = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in types.items())
-    wanted = ", ".join(map(_name, names))
+    described = ", ".join(f"{as_text(name)}: {as_text(kind)}" for name, kind in types.items())
+    wanted = ", ".join(map(as_name, names))
     duck.execute(
         f"CREATE TABLE t AS SELECT {wanted} FROM read_csv(?, auto_detect = false, delim = ?, quote = ?, "
         f"escape = ?, header = ?, skip = ?, comment = ?, columns = {{{described}}}, "
@@ -249,24 +263,29 @@ def _not_as_sniffed(duck: duckdb.DuckDBPyConnection, types: dict[str, str]) -> l
     return notes
 
 
-def _read_excel(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
+def _read_excel(
+    duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds, wanted: str | None
+) -> Json:
     try:
         with path.open("rb") as file:
             book = calamine.load_workbook(file)
             names = [sheet.name for sheet in book.sheets_metadata if str(sheet.typ).endswith("WorkSheet")]
             if not names:
                 raise Unreadable("The workbook has no sheet with a table.")
-            sheet = book.get_sheet_by_name(names[0])
+            if wanted is not None and wanted not in names:
+                raise Unreadable(f"The workbook has no sheet '{wanted}'; it has: {', '.join(names)}.")
+            chosen = wanted or names[0]
+            sheet = book.get_sheet_by_name(chosen)
             with (work / "sheet.csv").open("w", encoding="utf-8", newline="") as out:
                 csv.writer(out).writerows([_excel(cell) for cell in row] for row in sheet.iter_rows())
     except (calamine.CalamineError, OSError) as error:
         raise Unreadable(f"The workbook can't be read: {_short(str(error))}.") from None
     if (work / "sheet.csv").stat().st_size == 0:
-        raise Unreadable(f"The first sheet, '{names[0]}', is empty.")
+        raise Unreadable(f"The sheet '{chosen}' is empty.")
     told = _read_csv(duck, work / "sheet.csv", bounds)
     for what in ("separator", "separator_name"):
         told.pop(what)
-    return {**told, "sheet": names[0], "sheets": names[:SHEETS_SHOWN]}
+    return {**told, "sheet": chosen, "sheets": names[:SHEETS_SHOWN]}
 
 
 def _excel(value: Any) -> Any:
@@ -277,35 +296,35 @@ def _excel(value: Any) -> Any:
 
 def _read_json(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
     del work
-    return _read_by(duck, f"read_json({_text(str(path))}, maximum_object_size = 67108864)", bounds)
+    return _read_by(duck, f"read_json({as_text(str(path))}, maximum_object_size = 67108864)", bounds)
 
 
 def _read_parquet(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
     del work
-    return _read_by(duck, f"read_parquet({_text(str(path))})", bounds)
+    return _read_by(duck, f"read_parquet({as_text(str(path))})", bounds)
 
 
 def _read_by(duck: duckdb.DuckDBPyConnection, source: str, bounds: Bounds) -> Json:
-    names = [name for name, _ in _described(duck, source)]
-    wanted = ", ".join(map(_name, names[: bounds.columns]))
+    names = [name for name, _ in columns_of(duck, source)]
+    wanted = ", ".join(map(as_name, names[: bounds.columns]))
     duck.execute(f"CREATE TABLE t AS SELECT {wanted} FROM {source}")
     return {"columns_total": len(names)}
 
 
 _READERS = {
     Format.TEXT: _read_text,
-    Format.EXCEL: _read_excel,
     Format.JSON: _read_json,
     Format.PARQUET: _read_parquet,
 }
 
 
-def _described(duck: duckdb.DuckDBPyConnection, source: str) -> list[tuple[str, str]]:
+def columns_of(duck: duckdb.DuckDBPyConnection, source: str) -> list[tuple[str, str]]:
+    """The columns of a table (or of what can stand for one), with their types."""
     return [(row[0], row[1]) for row in duck.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
 
 
 def _column(duck: duckdb.DuckDBPyConnection, name: str, kind: str, rows: int) -> Json:
-    column = _name(name)
+    column = as_name(name)
     given, distinct = duck.execute(
         f"SELECT count({column}), approx_count_distinct({column}) FROM t"
     ).fetchone() or (0, 0)
@@ -357,16 +376,19 @@ def _top(duck: duckdb.DuckDBPyConnection, column: str) -> list[Json]:
     return [{"value": _short(value), "count": count} for value, count in found]
 
 
-def _one(duck: duckdb.DuckDBPyConnection, statement: str) -> int:
+def single(duck: duckdb.DuckDBPyConnection, statement: str) -> int:
+    """The one number that a statement gives."""
     row = duck.execute(statement).fetchone()
     return int(row[0]) if row else 0
 
 
-def _name(name: str) -> str:
+def as_name(name: str) -> str:
+    """The name of a table or column, as it stands in a statement."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def _text(text: str) -> str:
+def as_text(text: str) -> str:
+    """A text, as it stands in a statement."""
     return "'" + text.replace("'", "''") + "'"
 
 

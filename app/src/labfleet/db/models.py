@@ -327,6 +327,109 @@ class Preview(Base):
     finished_at: Mapped[datetime | None]
 
 
+class SourceHandler(Base):
+    """A way to fetch, as the fetcher of this lab describes it: title, description, schemas."""
+
+    __tablename__ = "source_handlers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    described: Mapped[dict[str, Any]]
+    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Source(Base):
+    """Where data comes from: a handler, its parameters, and what is made of it (`labfleet.sources.spec`).
+
+    `public` is for everybody; else the owner and whom it is shared with see and fetch it. `dataset_id` is
+    what was made of it last. `credentials` are sealed (`labfleet.sources.sealed`).
+    """
+
+    __tablename__ = "sources"
+    __table_args__ = (
+        UniqueConstraint("owner_id", "name"),
+        CheckConstraint("lifetime_seconds >= 0", name="lifetime_seconds"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    definition: Mapped[dict[str, Any]]
+    lifetime_seconds: Mapped[int]
+    credentials: Mapped[str | None] = mapped_column(deferred=True)
+    credentials_at: Mapped[datetime | None]
+    dataset_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("datasets.id", ondelete="SET NULL"), index=True
+    )
+    public: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    # What was fetched before is not good any more.
+    changed_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    owner: Mapped[User] = relationship()
+    dataset: Mapped[Dataset | None] = relationship()
+    shares: Mapped[list[SourceShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class SourceShare(Base):
+    """A user, or a group, that may see and fetch a source of somebody else."""
+
+    __tablename__ = "source_shares"
+    __table_args__ = (
+        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
+        UniqueConstraint("source_id", "user_id"),
+        UniqueConstraint("source_id", "group_name"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    source_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("sources.id", ondelete="CASCADE"))
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    user: Mapped[User | None] = relationship()
+
+
+class Fetch(Base):
+    """One time that a source is fetched, by `labfleet loader`. A source has one open fetch at most."""
+
+    __tablename__ = "fetches"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued','running','success','failed','cancelled')", name="state"),
+        Index(
+            "uq_fetches_open",
+            "source_id",
+            unique=True,
+            postgresql_where=text("state IN ('queued','running')"),
+        ),
+        Index("ix_fetches_due_at", "due_at", postgresql_where=text("state IN ('queued','running')")),
+        Index("ix_fetches_source_id_created_at", "source_id", "created_at"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    source_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("sources.id", ondelete="CASCADE"))
+    asked_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    state: Mapped[str] = mapped_column(server_default="queued")
+    # When it may be taken; while it runs, when whoever took it is believed to be gone.
+    due_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    progress: Mapped[float] = mapped_column(server_default=text("0"))
+    progress_text: Mapped[str] = mapped_column(server_default="")
+    message: Mapped[str] = mapped_column(server_default="")
+    rows: Mapped[int | None]
+    bytes: Mapped[int | None]
+    dataset_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("datasets.id", ondelete="SET NULL"), index=True
+    )
+    # Whether there was anything new.
+    changed: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    asker: Mapped[User | None] = relationship()
+
+
 class Job(Base):
     """What a user submitted. `state` follows from its tasks, of which the row keeps count by state.
 

@@ -12,17 +12,16 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 
-from labfleet.config import Network, WebhooksSection
+from labfleet.config import WebhooksSection
 from labfleet.dispatch import webhooks_metrics as metrics
 from labfleet.errors import ConfigError
 from labfleet.jobs.webhooks import fault_of
-
-Address = IPv4Address | IPv6Address
+from labfleet.networks import Address, Network, is_allowed
 
 
 @dataclass(frozen=True)
@@ -124,15 +123,6 @@ def check_addresses(host: str, addresses: Sequence[Address], networks: Sequence[
     for address in addresses:
         if not is_allowed(address, networks):
             raise AddressRefused(f"{host} leads to {address}, which lies in no network that may be called.")
-
-
-def is_allowed(address: Address, networks: Sequence[Network]) -> bool:
-    """Whether the address lies in one of the networks.
-
-    A network that is not itself private (0.0.0.0/0, say) does not open the private ones inside of it.
-    """
-    real = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
-    return any(real in network and (real.is_global or not network.is_global) for network in networks)
 
 
 async def _resolve(host: str) -> list[Address]:

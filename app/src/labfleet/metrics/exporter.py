@@ -27,9 +27,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from labfleet.config import Network
 from labfleet.log import get_logger
 from labfleet.metrics import KINDS
+from labfleet.networks import Network
 
 _log = get_logger(__name__)
 REQUEST_SECONDS = 10

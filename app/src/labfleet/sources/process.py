@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from labfleet import systemd
 from labfleet.config import DataSection, WebserverSettings, credential, dispatcher_settings
 from labfleet.datasets import previews
+from labfleet.datasets.apart import Broken, Interrupted
 from labfleet.datasets.store import BlobStore
 from labfleet.db.engine import database_url, engine_for, session_factory
 from labfleet.dispatch.listener import Listener
@@ -22,7 +23,7 @@ from labfleet.dispatch.loop import SLICE, Loop
 from labfleet.errors import NotFound
 from labfleet.log import configure, get_logger
 from labfleet.sources import metrics
-from labfleet.sources.viewer import Broken, Interrupted, Outcome, clear, look_through
+from labfleet.sources.viewer import Outcome, clear, look_through
 
 _log = get_logger(__name__)
 # How much longer a row is ours than its process may take: to write down what came of it.

@@ -1,4 +1,4 @@
-"""What belongs to somebody and may be shared: protocols and datasets.
+"""What belongs to somebody and may be shared: protocols, datasets and sources.
 
 The owner, those it is shared with (by name or by group), and everybody where it is public see and use it;
 only the owner, and an admin, changes it. No function commits.
@@ -13,12 +13,22 @@ from typing import Literal, TypedDict, TypeVar
 from sqlalchemy import ColumnElement, or_, true
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Dataset, DatasetShare, Group, Protocol, ProtocolShare, User
+from labfleet.db.models import (
+    Dataset,
+    DatasetShare,
+    Group,
+    Protocol,
+    ProtocolShare,
+    Source,
+    SourceShare,
+    User,
+)
 from labfleet.errors import NotFound
 from labfleet.users.service import get_user
 
 Visibility = Literal["private", "shared", "public"]
-Share = TypeVar("Share", DatasetShare, ProtocolShare)
+Shared = Dataset | Protocol | Source
+Share = TypeVar("Share", DatasetShare, ProtocolShare, SourceShare)
 
 
 class With(TypedDict, total=False):
@@ -29,7 +39,9 @@ class With(TypedDict, total=False):
 
 
 def visible_to(
-    viewer: User, kind: type[Dataset] | type[Protocol], share: type[DatasetShare] | type[ProtocolShare]
+    viewer: User,
+    kind: type[Dataset] | type[Protocol] | type[Source],
+    share: type[DatasetShare] | type[ProtocolShare] | type[SourceShare],
 ) -> ColumnElement[bool]:
     """The condition on things of this kind of what the viewer may see; `share` is what their `shares` are."""
     if viewer.is_admin:
@@ -40,21 +52,19 @@ def visible_to(
     return or_(kind.owner_id == viewer.id, kind.public, kind.shares.any(mine))
 
 
-def may_change(viewer: User, thing: Dataset | Protocol) -> bool:
+def may_change(viewer: User, thing: Shared) -> bool:
     """Whether the viewer decides about it."""
     return viewer.is_admin or thing.owner_id == viewer.id
 
 
-def visibility(thing: Dataset | Protocol) -> Visibility:
+def visibility(thing: Shared) -> Visibility:
     """For whom it is, in a word."""
     if thing.public:
         return "public"
     return "shared" if thing.shares else "private"
 
 
-def added(
-    session: Session, thing: Dataset | Protocol, users: Iterable[str], groups: Iterable[str]
-) -> list[With]:
+def added(session: Session, thing: Shared, users: Iterable[str], groups: Iterable[str]) -> list[With]:
     """The shares that are not there yet; `NotFound` for unknown users and groups."""
     have = {(each.user_id, each.group_name) for each in thing.shares} | {(thing.owner_id, None)}
     fresh: list[With] = []

@@ -23,6 +23,7 @@ from labfleet.web.api import (
     protocols,
     queue,
     search,
+    sources,
     verbs,
 )
 from labfleet.web.git import git
@@ -42,6 +43,7 @@ from labfleet.web.pages import datasets as dataset_pages
 from labfleet.web.pages import jobs as job_pages
 from labfleet.web.pages import protocols as protocol_pages
 from labfleet.web.pages import search as search_pages
+from labfleet.web.pages import sources as source_pages
 from labfleet.web.request import LabfleetRequest
 from labfleet.web.services import EXTENSION, Services, from_settings
 
@@ -50,10 +52,10 @@ DESCRIPTION = """Submit analyses, watch them, fetch their results.
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` of what to do.
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
-VIEWS = (account, attempts, datasets, jobs, machines, protocols, queue, search, verbs)
+VIEWS = (account, attempts, datasets, jobs, machines, protocols, queue, search, sources, verbs)
 PAGES = (
     *(artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
-    *(search_pages, second_factor, session, submit, workers),
+    *(search_pages, second_factor, session, source_pages, submit, workers),
 )
 
 

@@ -45,6 +45,8 @@ _NESTED = re.compile(r"(#/components/schemas/)(?:\w+\.)+(?=\w)")
 # Whoever sees a protocol may not always change it.
 OWNERS = ("/share", "/unshare", "/publish", "/withdraw", "/transfer")
 CONFLICTING = ("/cancel", "/retry", "/force-retry", "/reset", "/hold", "/resume", "/jobs/{job}")
+_DELETED = frozenset({"delete_protocol", "delete_dataset", "delete_source", "cancel_fetch"})
+_UUIDS = frozenset({"job", "task", "artifact", "dataset", "session", "source", "fetch"})
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 
 
@@ -85,7 +87,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
         expected |= {"401"}
     if "{" in path:
         expected |= {"404"}
-    if path.endswith(OWNERS) or operation["operationId"] in {"delete_protocol", "delete_dataset"}:
+    if path.endswith(OWNERS) or operation["operationId"] in _DELETED:
         expected |= {"403", "409"}
     if path.endswith("/login"):
         expected |= {"401", "403", "429"}
@@ -102,7 +104,7 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
 
 
 def _finish_parameter(parameter: dict[str, Any]) -> None:
-    if parameter["in"] == "path" and parameter["name"] in {"job", "task", "artifact", "dataset", "session"}:
+    if parameter["in"] == "path" and parameter["name"] in _UUIDS:
         parameter["schema"] = {"type": "string", "format": "uuid"}
     elif parameter["name"] == "number":
         parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": 999_999_999}

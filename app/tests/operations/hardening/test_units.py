@@ -11,6 +11,8 @@ MOST_EXPOSED = {
     "labfleet-dispatcher": 2.0,
     "labfleet-webhooks": 2.0,
     "labfleet-data": 2.0,
+    "labfleet-loader": 2.0,
+    "labfleet-fetcher": 2.0,
     "labfleet-publisher": 2.0,
     "labfleet-runner": 3.0,
     "labfleet-worker": 5.0,

@@ -27,7 +27,15 @@ def test_all_exporters_answer(query: Query, lab: Lab) -> None:
 
     wait_for(up, 60, "all exporters to be up", lambda: query("up"))
     told = {labels["process"]: number for labels, number in query("sum by (process) (labfleet_processes)")}
-    assert told == {"web": 2, "dispatcher": 1, "data": 1, "webhooks": 1, "publisher": 1, "worker": 2}
+    assert told == {
+        "web": 2,
+        "dispatcher": 1,
+        "data": 1,
+        "loader": 1,
+        "webhooks": 1,
+        "publisher": 1,
+        "worker": 2,
+    }
 
 
 def test_work_shows_in_every_tier_s_figures(query: Query, user: Api) -> None:

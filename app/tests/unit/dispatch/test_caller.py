@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from labfleet.config import WebhooksSection
-from labfleet.dispatch.caller import AddressRefused, Caller, check_addresses, is_allowed
+from labfleet.dispatch.caller import AddressRefused, Caller, check_addresses
 from labfleet.dispatch.webhooks import delay
 from labfleet.errors import ConfigError
+from labfleet.networks import is_allowed
 
 
 @pytest.mark.parametrize(

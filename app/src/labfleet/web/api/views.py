@@ -28,7 +28,7 @@ def dataset(row: models.Dataset, viewer: models.User, preview: str | None) -> sc
     told = {
         "visibility": sharing.visibility(row),
         "may_change": mine,
-        "shared_with": _shared_with(row) if mine else None,
+        "shared_with": shared_with(row) if mine else None,
         "owner": row.owner.name,
         "series": row.series_id,
         "previous": row.previous_id,
@@ -164,13 +164,14 @@ def protocol(row: models.Protocol, viewer: models.User) -> schemas.Protocol:
         owner=row.owner.name if row.owner else None,
         visibility=sharing.visibility(row),
         may_change=mine,
-        shared_with=_shared_with(row) if mine else None,
+        shared_with=shared_with(row) if mine else None,
         stored_bytes=row.stored_bytes,
         versions=[schemas.Version.model_validate(version) for version in row.versions],
     )
 
 
-def _shared_with(row: models.Protocol | models.Dataset) -> schemas.People:
+def shared_with(row: models.Protocol | models.Dataset | models.Source) -> schemas.People:
+    """With whom it is shared."""
     return schemas.People(
         users=sorted(each.user.name for each in row.shares if each.user),
         groups=sorted(each.group_name for each in row.shares if each.group_name),

@@ -90,6 +90,18 @@ def test_webhooks_have_no_more_secrets_than_they_need(host: Host) -> None:
     assert sorted(directory.listdir()) == ["database_password", "signing_keys"]
 
 
+def test_sources_are_fetched_from_where_they_may_be(host: Host) -> None:
+    told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["sources"]
+    assert told == {"networks": ["198.51.100.0/24"], "ports": [8081], "folders": ["/srv/instruments"]}
+    assert host.check_output("systemctl show labfleet-fetcher --property=MemoryMax --value") == str(1100 * 1024**2)
+    text = host.file("/etc/systemd/system/labfleet-fetcher.service").content_string
+    assert "IPAddressDeny=any" in text
+    assert "SupplementaryGroups=users" in text
+    (allowed,) = [line for line in text.splitlines() if line.startswith("IPAddressAllow=")]
+    assert "198.51.100.0/24" in allowed
+    assert "127.0.0.1" not in allowed
+
+
 def test_previews_have_the_memory_that_they_are_given(host: Host) -> None:
     assert host.check_output("systemctl show labfleet-data --property=MemoryMax --value") == str(900 * 1024**2)
     assert host.file("/etc/labfleet/credentials/data").listdir() == ["database_password"]
@@ -120,7 +132,7 @@ def test_web_counts_where_another_user_may_read(host: Host) -> None:
     assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-web.service")
 
 
-@pytest.mark.parametrize("process", ["dispatcher", "webhooks", "data"])
+@pytest.mark.parametrize("process", ["dispatcher", "webhooks", "data", "loader"])
 def test_processes_count_where_another_user_may_read(host: Host, process: str) -> None:
     folder = f"/run/labfleet-metrics-{process}"
     assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0

@@ -30,7 +30,14 @@ def token(host: Host) -> str:
 
 @pytest.mark.parametrize(
     "unit",
-    ["labfleet-web.service", "labfleet-web.socket", "labfleet-dispatcher.service", "labfleet-data.service"],
+    [
+        "labfleet-web.service",
+        "labfleet-web.socket",
+        "labfleet-dispatcher.service",
+        "labfleet-data.service",
+        "labfleet-loader.service",
+        "labfleet-fetcher.service",
+    ],
 )
 def test_units(host: Host, unit: str) -> None:
     assert host.service(unit).is_running
@@ -43,7 +50,7 @@ def test_exact_sockets(host: Host) -> None:
     assert not [line for line in lines if "gunicorn" in line or "python" in line or "labfleet" in line]
 
 
-@pytest.mark.parametrize("unit", ["labfleet-web", "labfleet-dispatcher", "labfleet-data"])
+@pytest.mark.parametrize("unit", ["labfleet-web", "labfleet-dispatcher", "labfleet-data", "labfleet-loader", "labfleet-fetcher"])
 def test_hardening(host: Host, unit: str) -> None:
     verdict = host.check_output(f"systemd-analyze security --no-pager {unit}.service | tail -n 1")
     assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
@@ -59,6 +66,9 @@ def test_hardening(host: Host, unit: str) -> None:
         ("/etc/labfleet/credentials/dispatcher/database_password", "root", "root", 0o600),
         ("/etc/labfleet/credentials/data", "root", "root", 0o700),
         ("/var/cache/labfleet-data", "labfleet-data", "labfleet-data", 0o700),
+        ("/etc/labfleet/credentials/loader", "root", "root", 0o700),
+        ("/var/cache/labfleet-fetcher", "labfleet-fetcher", "labfleet-fetcher", 0o700),
+        ("/run/labfleet-fetcher/fetcher.sock", "labfleet-fetcher", "labfleet-fetcher", 0o660),
         ("/usr/local/sbin/labfleet-admin", "root", "root", 0o755),
         ("/run/labfleet-web/web.sock", "root", "www-data", 0o660),
         ("/var/lib/labfleet", "root", "root", 0o755),
@@ -135,6 +145,26 @@ def test_a_table_is_looked_through_by_a_unit_of_its_own(host: Host, token: str) 
     pid = host.check_output("systemctl show labfleet-data --property=MainPID --value")
     assert host.check_output(f"ps -o user:32= -p {pid}") == "labfleet-data"
     assert host.check_output("ls -A /var/cache/labfleet-data") == ""
+
+
+def test_a_source_is_fetched_by_a_unit_without_secrets_and_not_from_the_lab_itself(host: Host, token: str) -> None:
+    bearer = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
+    definition = {"handler": "http", "parameters": {"url": "https://127.0.0.1/"}}
+    body = json.dumps({"name": "itself", "definition": definition})
+    source = json.loads(curl(host, bearer, f"-d '{body}'", url=f"{SITE}/api/v1/sources"))["id"]
+    url = f"{SITE}/api/v1/sources/{source}"
+    curl(host, bearer, "-d '{}'", url=f"{url}/fetches")
+    for _ in range(240):
+        fetch = json.loads(curl(host, bearer, url=url))["fetch"]
+        if fetch["state"] not in {"queued", "running"}:
+            break
+        time.sleep(0.5)
+    journal = host.check_output("journalctl -u labfleet-loader -u labfleet-fetcher -o cat | tail -n 20")
+    assert (fetch["state"], fetch["tries"]) == ("failed", 1), (fetch, journal)
+    assert "127.0.0.1 lies in no network that may be fetched from" in fetch["message"]
+    assert "LoadCredential" not in host.file("/etc/systemd/system/labfleet-fetcher.service").content_string
+    left = "ls -A /var/cache/labfleet-fetcher"
+    assert host.run(f"for i in $(seq 100); do [ -z \"$({left})\" ] && exit; sleep 0.2; done; exit 1").rc == 0
 
 
 def test_files_are_sent_by_nginx_with_ranges(host: Host, token: str) -> None:

@@ -1,0 +1,112 @@
+"""What a handler is: it fetches one file from where a source's parameters say, in a process of its own.
+
+A lab that writes one subclasses `Handler` and names it as an entry point of the group `labfleet.sources`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+Schema = Mapping[str, Any]
+PIECE = 256 * 1024
+
+
+class FetchFailed(Exception):
+    """It can't be fetched; the message is for the source's owner. `passing`: the same may work later."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class Refused(OSError):
+    """The admin does not let this process connect to that address."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be fetched: the source's `parameters` and `credentials`, and the bounds of this lab.
+
+    `tell(done, total)` tells how many bytes have come, of how many if that is known.
+    """
+
+    parameters: Mapping[str, Any]
+    credentials: Mapping[str, str]
+    work: Path
+    max_bytes: int
+    silent_seconds: float
+    folders: tuple[Path, ...] = ()
+    ca_file: Path | None = None
+    tell: Callable[[int, int | None], None] = field(default=lambda done, total: None)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that came: where it lies (below `Task.work`), and what it is called where it came from."""
+
+    path: Path
+    name: str
+    media_type: str = ""
+
+
+class Handler(ABC):
+    """One way to fetch. `parameters` and `credentials` are JSON Schemas of objects; each property has a
+    title, for forms are made of them. Credentials are texts, and never told to anybody."""
+
+    title: ClassVar[str]
+    description: ClassVar[str]
+    parameters: ClassVar[Schema]
+    credentials: ClassVar[Schema] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    @abstractmethod
+    def fetch(self, task: Task) -> Fetched:
+        """Fetch the file; `FetchFailed` says why not."""
+
+    @classmethod
+    def described(cls) -> dict[str, Any]:
+        """What people and forms are told."""
+        return {
+            "title": cls.title,
+            "description": cls.description,
+            "parameters": dict(cls.parameters),
+            "credentials": dict(cls.credentials),
+        }
+
+
+class Receiver:
+    """A file below `task.work` that is written piece by piece, within the bounds, and told."""
+
+    def __init__(self, task: Task, total: int | None = None) -> None:
+        self.path = task.work / "fetched"
+        self._task = task
+        self._total = total
+        self._done = 0
+        self._file: BinaryIO | None = None
+        if total is not None and total > task.max_bytes:
+            raise too_large(task.max_bytes)
+
+    def __enter__(self) -> Receiver:
+        self._file = self.path.open("wb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def take(self, piece: bytes) -> None:
+        """Write a piece; `FetchFailed` when it is too much."""
+        self._done += len(piece)
+        if self._done > self._task.max_bytes:
+            raise too_large(self._task.max_bytes)
+        if self._file is not None:
+            self._file.write(piece)
+        self._task.tell(self._done, self._total)
+
+
+def too_large(limit: int) -> FetchFailed:
+    """The failure of what is larger than this lab fetches."""
+    return FetchFailed(f"It is larger than the {limit:,} bytes that this Labfleet fetches.")

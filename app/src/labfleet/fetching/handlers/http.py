@@ -1,0 +1,122 @@
+"""Files from web servers, by HTTP and HTTPS."""
+
+from __future__ import annotations
+
+import ssl
+from email.message import Message
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+from urllib.parse import unquote
+
+import httpx
+
+from labfleet.fetching.handlers.base import Fetched, FetchFailed, Handler, Receiver, Refused, Schema, Task
+
+REDIRECTS = 5
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers after which the same request may do a little later."""
+
+
+class Http(Handler):
+    """A file that a web server gives for a GET."""
+
+    title = "Web address (HTTP, HTTPS)"
+    description = "A file that a web server offers, such as a public table or your institute's export."
+    parameters: ClassVar[Schema] = {
+        "type": "object",
+        "properties": {
+            "url": {
+                "type": "string",
+                "title": "Address",
+                "description": "As a browser has it, such as https://example.org/cells.csv. "
+                "Without a name and a password in it.",
+                "minLength": 8,
+                "maxLength": 2000,
+                "pattern": "^https?://[^/@?#]+([/?#]|$)",
+            }
+        },
+        "required": ["url"],
+        "additionalProperties": False,
+    }
+
+    def fetch(self, task: Task) -> Fetched:
+        """Fetch the file; redirects are followed, and what they lead to is held to the same rules."""
+        url = task.parameters["url"]
+        try:
+            with (
+                httpx.Client(
+                    verify=trust(task.ca_file),
+                    trust_env=False,
+                    timeout=task.silent_seconds,
+                    follow_redirects=True,
+                    max_redirects=REDIRECTS,
+                    headers={"User-Agent": "labfleet", "Accept-Encoding": "identity"},
+                ) as client,
+                client.stream("GET", url) as response,
+            ):
+                return received(task, response)
+        except httpx.TimeoutException:
+            raise FetchFailed(f"Nothing came for {task.silent_seconds:g} seconds.", passing=True) from None
+        except httpx.TransportError as error:
+            raise FetchFailed(sentence(error), passing=_passing(error)) from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise FetchFailed(sentence(error)) from None
+
+
+def received(task: Task, response: httpx.Response) -> Fetched:
+    """The body of an answer, which is a good one; `FetchFailed` otherwise."""
+    if response.status_code != httpx.codes.OK:
+        answer = f"{response.status_code} {response.reason_phrase}".strip()
+        raise FetchFailed(
+            f"The server answered {answer}.{_hint(response.status_code)}",
+            passing=response.status_code in PASSING,
+        )
+    length = response.headers.get("content-length", "")
+    plain = response.headers.get("content-encoding", "identity") == "identity"
+    total = int(length) if plain and length.isdecimal() else None
+    with Receiver(task, total) as receiver:
+        for piece in response.iter_bytes():
+            receiver.take(piece)
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Fetched(receiver.path, _name(response), media_type)
+
+
+def _hint(status: int) -> str:
+    if status in {401, 403}:
+        return " It wants credentials, or others than it was given."
+    return " Is the address right?" if status == 404 else ""
+
+
+def _name(response: httpx.Response) -> str:
+    """What the server calls the file, or the end of its address."""
+    said = Message()
+    said["content-disposition"] = response.headers.get("content-disposition", "")
+    return said.get_filename() or PurePosixPath(unquote(response.url.path)).name
+
+
+def _passing(error: httpx.TransportError) -> bool:
+    """Whether it may go better later: not where it was refused, or is no web server that we trust."""
+    if isinstance(error, httpx.UnsupportedProtocol) or "CERTIFICATE" in str(error):
+        return False
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Refused):
+            return False
+        cause = cause.__cause__ or cause.__context__
+    return True
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, as one sentence."""
+    text = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"The server's certificate is not trusted: {text.rsplit('] ', 1)[-1]}."
+    return f"It can't be fetched: {text.rstrip('.')}."
+
+
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """The authorities that are trusted: the system's, and that of the lab's setting."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context

@@ -1,0 +1,14 @@
+"""Which handlers there are: those that ship."""
+
+from __future__ import annotations
+
+from labfleet.fetching.handlers.base import Handler
+from labfleet.fetching.handlers.folder import Folder
+from labfleet.fetching.handlers.http import Http
+
+SHIPPED: dict[str, type[Handler]] = {"http": Http, "folder": Folder}
+
+
+def known() -> dict[str, type[Handler]]:
+    """The handlers by the names that sources use."""
+    return dict(SHIPPED)

@@ -1,0 +1,151 @@
+"""Sources: where data comes from. They are made, changed, shared and deleted here; `fetches` fetches them.
+
+No function commits. What a viewer may not see is `UnknownSource` (`labfleet.sources.access`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from labfleet.datasets.names import check_name
+from labfleet.db.models import Source, SourceHandler, User
+from labfleet.errors import InvalidSource, SourceExists
+from labfleet.sources import access
+from labfleet.sources.spec import Definition
+
+Json = dict[str, Any]
+
+
+def add_source(
+    session: Session,
+    owner: User,
+    name: str,
+    definition: Definition,
+    *,
+    description: str = "",
+    lifetime_seconds: int,
+) -> Source:
+    """Make a source; nothing is fetched yet. `InvalidSource` names what is wrong with it."""
+    check_name(name)
+    check_definition(session, definition)
+    _check_free(session, owner.id, name)
+    source = Source(
+        owner_id=owner.id,
+        name=name,
+        description=description,
+        definition=definition.kept(),
+        lifetime_seconds=lifetime_seconds,
+    )
+    session.add(source)
+    session.flush()
+    return source
+
+
+def change_source(
+    session: Session,
+    viewer: User,
+    source_id: uuid.UUID,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    definition: Definition | None = None,
+    lifetime_seconds: int | None = None,
+) -> Source:
+    """Change what is named. With another definition, what was fetched before is not good any more."""
+    source = access.to_change(session, viewer, source_id)
+    if name is not None and name != source.name:
+        check_name(name)
+        _check_free(session, source.owner_id, name)
+        source.name = name
+    if definition is not None and definition.kept() != source.definition:
+        check_definition(session, definition)
+        source.definition = definition.kept()
+        source.changed_at = func.clock_timestamp()
+    if description is not None:
+        source.description = description
+    if lifetime_seconds is not None:
+        source.lifetime_seconds = lifetime_seconds
+    session.flush()
+    return source
+
+
+def delete_source(session: Session, viewer: User, source_id: uuid.UUID) -> None:
+    """Delete the source with the list of its fetches; datasets that were made of it stay."""
+    source = access.to_change(session, viewer, source_id)
+    session.execute(delete(Source).where(Source.id == source.id))
+
+
+def list_sources(session: Session, viewer: User) -> Sequence[Source]:
+    """The sources that the viewer may see, his own first, by name."""
+    statement = (
+        select(Source)
+        .options(joinedload(Source.owner, innerjoin=True), selectinload(Source.shares))
+        .where(access.visible_to(viewer))
+        .order_by(Source.owner_id != viewer.id, Source.name, Source.id)
+    )
+    return session.scalars(statement).all()
+
+
+def handlers(session: Session) -> dict[str, Json]:
+    """The handlers of this lab by name, each with title, description and schemas."""
+    rows = session.scalars(select(SourceHandler).order_by(SourceHandler.name))
+    return {row.name: row.described for row in rows}
+
+
+def put_handlers(session: Session, described: Mapping[str, Json]) -> None:
+    """Note which handlers the fetcher has."""
+    session.execute(delete(SourceHandler).where(SourceHandler.name.not_in(described)))
+    for name, what in sorted(described.items()):
+        again = {"described": what, "seen_at": func.clock_timestamp()}
+        statement = insert(SourceHandler).values(name=name, described=what)
+        session.execute(statement.on_conflict_do_update(index_elements=[SourceHandler.name], set_=again))
+
+
+def check_definition(session: Session, definition: Definition) -> None:
+    """Raise `InvalidSource` unless there is such a handler, and the parameters fit it."""
+    found = session.get(SourceHandler, definition.handler)
+    if found is None:
+        known = ", ".join(session.scalars(select(SourceHandler.name).order_by(SourceHandler.name)))
+        message = f"there is no handler '{definition.handler}'; there are: {known or 'none'}"
+        raise InvalidSource([{"path": "handler", "message": message}])
+    check_against(found.described["parameters"], definition.parameters, "parameters")
+
+
+def check_against(schema: Json, given: Mapping[str, Any], path: str) -> None:
+    """Raise `InvalidSource` with every place that doesn't fit the schema. It never quotes what was given."""
+    problems = sorted(
+        Draft202012Validator(schema).iter_errors(dict(given)),
+        key=lambda problem: list(map(str, problem.path)),
+    )
+    if problems:
+        raise InvalidSource(
+            [
+                {
+                    "path": "/".join([path, *map(str, each.absolute_path)]),
+                    "message": _misfit(each.message, each),
+                }
+                for each in problems
+            ]
+        )
+
+
+def _misfit(message: str, problem: Any) -> str:
+    """What is wrong, without the value."""
+    if problem.validator == "pattern":
+        return "it is not written as it must be"
+    if problem.validator in {"required", "additionalProperties"}:
+        return message
+    return f"it must fit {problem.validator}: {problem.validator_value}"
+
+
+def _check_free(session: Session, owner: uuid.UUID, name: str) -> None:
+    taken = select(Source.id).where(Source.owner_id == owner, Source.name == name)
+    if session.scalar(taken) is not None:
+        raise SourceExists(f"There is a source '{name}' already.")

@@ -1,0 +1,123 @@
+"""What the API takes and tells of sources and their fetches."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from labfleet.sources.spec import Definition
+from labfleet.web.api.schemas import In, Out, People
+
+FetchState = Literal["queued", "running", "success", "failed", "cancelled"]
+SourceName = Annotated[str, Field(min_length=1, max_length=200)]
+Description = Annotated[str, Field(max_length=10_000)]
+Lifetime = Annotated[int, Field(ge=0, le=10 * 366 * 86400)]
+
+
+class SourceIn(In):
+    """A new source: where data is, and what is made of it. `lifetime_seconds`: for how long what was fetched
+    is good; the lab's own value where it is left out."""
+
+    name: SourceName
+    description: Description = ""
+    definition: Definition
+    lifetime_seconds: Lifetime | None = None
+
+
+class SourceChange(In):
+    """What to change of a source; what is left out stays. Another definition makes what was fetched stale."""
+
+    name: SourceName | None = None
+    description: Description | None = None
+    definition: Definition | None = None
+    lifetime_seconds: Lifetime | None = None
+
+
+class Fetch(Out):
+    """One time that a source is fetched. `changed`: whether something new came; else the dataset is the one
+    that was there. `message` says what went wrong, and of a good one what was noticed."""
+
+    id: uuid.UUID
+    source: uuid.UUID
+    state: FetchState
+    progress: float
+    progress_text: str
+    message: str
+    tries: int
+    rows: int | None
+    bytes: int | None
+    dataset: uuid.UUID | None
+    changed: bool
+    asked_by: str | None
+    may_cancel: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Fetches(Out):
+    """The last fetches of a source, newest first."""
+
+    items: list[Fetch]
+    next: None = None
+
+
+class DataSource(Out):
+    """Where data comes from. `dataset` is what was made of it last, `fetch` how its last fetch went,
+    `good_until` until when that is not fetched again. `shared_with` is told to who may change it. Credentials
+    are told to nobody: `credentials_at` says since when there are some."""
+
+    id: uuid.UUID
+    name: str
+    owner: str
+    description: str
+    definition: dict[str, Any]
+    lifetime_seconds: int
+    credentials_at: datetime | None
+    dataset: uuid.UUID | None
+    fetch: Fetch | None
+    good_until: datetime | None
+    visibility: Literal["private", "shared", "public"]
+    may_change: bool
+    shared_with: People | None
+    created_at: datetime
+
+
+class DataSources(Out):
+    """The sources that you may see, your own first."""
+
+    items: list[DataSource]
+    next: None = None
+
+
+class SourceHandler(Out):
+    """A way to fetch: JSON Schemas of its parameters and of its credentials."""
+
+    name: str
+    title: str
+    description: str
+    parameters: dict[str, Any]
+    credentials: dict[str, Any]
+
+
+class SourceHandlers(Out):
+    """The handlers of this lab. `folders`: below which the handler `folder` takes files."""
+
+    items: list[SourceHandler]
+    folders: list[str]
+    next: None = None
+
+
+class FetchIn(In):
+    """`anew`: also if what was fetched last is still good."""
+
+    anew: bool = False
+
+
+class FetchesQuery(In):
+    """How many fetches."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 20

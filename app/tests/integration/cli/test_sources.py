@@ -1,0 +1,60 @@
+"""`labfleet sources` against a server; the loader's part is played by the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.db.models import Fetch
+from labfleet.fetching.handlers.known import known
+from labfleet.sources.service import put_handlers
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def handlers(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as db:
+        put_handlers(db, {name: handler.described() for name, handler in known().items()})
+
+
+def test_the_life_of_a_source(signed_in: Run, sessions: sessionmaker[Session], tmp_path: Path) -> None:
+    told = signed_in("sources", "handlers").out
+    assert "http: Web address (HTTP, HTTPS)" in told and "  path: Path." in told
+    (tmp_path / "steps.yml").write_text("- rename: {Gen: gene}\n")
+    url = "url=https://example.org/cells.csv"
+    made = signed_in("sources", "add", "cells", "http", url, "--transform", "steps.yml", "--lifetime", "60")
+    assert made.code == 0, made.err
+    listed = json.loads(signed_in("sources", "list", "--json").out)
+    assert [each["id"] for each in listed] == [made.out.strip()]
+    assert listed[0]["definition"]["transform"] == [{"rename": {"Gen": "gene"}}]
+    assert "never fetched" in signed_in("sources").out
+    asked = signed_in("sources", "fetch", "cells", "--no-wait")
+    assert (asked.code, asked.err) == (0, "queued: labfleet sources show 'cells'\n")
+    with sessions.begin() as db:
+        fetch = db.query(Fetch).one()
+        fetch.state, fetch.message = "failed", "The server answered 404 Not Found."
+    failed = signed_in("sources", "show", "cells")
+    assert "404 Not Found" in failed.out and "gene" in failed.out and "good for: 1 min" in failed.out
+    signed_in("sources", "fetch", made.out.strip(), "--no-wait")
+    assert signed_in("sources", "cancel", "cells").out == "Source cells: cancelled.\n"
+    again = signed_in("sources", "cancel", "cells")
+    assert (again.code, again.err.splitlines()[0]) == (1, "Error: No fetch of 'cells' is under way.")
+    shared = signed_in("sources", "share", "cells", "--everybody")
+    assert shared.out == "Source cells: public.\n"
+    assert signed_in("sources", "unshare", "cells", "--everybody").out == "Source cells: private.\n"
+    assert signed_in("sources", "delete", "cells").out == "Source cells: deleted.\n"
+    assert "No sources" in signed_in("sources").err
+
+
+def test_what_is_wrong(signed_in: Run) -> None:
+    assert signed_in("sources", "add", "cells", "http", "url").code == 2
+    wrong = signed_in("sources", "add", "cells", "http", "url=example.org")
+    assert wrong.code == 1
+    assert "parameters/url: it is not written as it must be" in wrong.err
+    assert signed_in("sources", "show", "none").code == 1

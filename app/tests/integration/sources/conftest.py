@@ -1,0 +1,211 @@
+"""The processes `labfleet loader` and `labfleet fetcher` as systemd starts them, and a web server."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.datasets.store import BlobStore
+from labfleet.db.models import Fetch, Source, SourceHandler, User
+from labfleet.sources import fetches, service
+from labfleet.sources.spec import Definition
+
+Sessions = sessionmaker[Session]
+LABFLEET = str(Path(sys.executable).with_name("labfleet"))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds, "waited in vain"
+        time.sleep(0.02)
+
+
+@dataclass
+class Site:
+    """A web server of some files. `gate`: answers wait until it is set."""
+
+    port: int = 0
+    files: dict[str, bytes] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    site.gate.set()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.asked.append((self.path, dict(self.headers)))
+            site.gate.wait(60)
+            body = site.files.get(self.path)
+            self.send_response(site.status.get(self.path, 200 if body is not None else 404))
+            for name, value in (
+                {"Content-Length": str(len(body or b""))} | site.headers.get(self.path, {})
+            ).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    site.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield site
+    site.gate.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    store = BlobStore(tmp_path / "store")
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder that is open to sources."""
+    (tmp_path / "open").mkdir()
+    return tmp_path / "open"
+
+
+@dataclass
+class Lab:
+    """Loader and fetcher; the other verbs are those of a user."""
+
+    sessions: Sessions
+    user: User
+    store: BlobStore
+    folder: Path
+    work: Path
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    def start(self, name: str) -> subprocess.Popen[str]:
+        self.processes[name] = subprocess.Popen(
+            [LABFLEET, name], env=self.environment, stderr=subprocess.PIPE, text=True
+        )
+        return self.processes[name]
+
+    def source(self, name: str = "cells", lifetime: int = 3600, **definition: Any) -> uuid.UUID:
+        with self.sessions.begin() as db:
+            made = service.add_source(
+                db,
+                db.merge(self.user),
+                name,
+                Definition.model_validate(definition),
+                lifetime_seconds=lifetime,
+            )
+            return made.id
+
+    def ask(self, source: uuid.UUID, *, anew: bool = False) -> Fetch:
+        with self.sessions.begin() as db:
+            return fetches.ask(db, db.merge(self.user), source, anew=anew)[0]
+
+    def seen(self, fetch: Fetch) -> Fetch:
+        with self.sessions() as db:
+            return db.get_one(Fetch, fetch.id)
+
+    def ended(self, fetch: Fetch) -> Fetch:
+        wait_for(lambda: self.seen(fetch).state not in {"queued", "running"})
+        return self.seen(fetch)
+
+    def fetched(self, source: uuid.UUID, *, anew: bool = False) -> Fetch:
+        return self.ended(self.ask(source, anew=anew))
+
+    def content(self, fetch: Fetch) -> Path:
+        """The file that was loaded."""
+        with self.sessions() as db:
+            made = db.get_one(Source, fetch.source_id).dataset
+            assert made is not None
+            assert made.id == fetch.dataset_id
+            return self.store.path(made.sha256)
+
+
+@pytest.fixture
+def lab(
+    tmp_path: Path,
+    database_url: URL,
+    sessions: Sessions,
+    user: User,
+    store: BlobStore,
+    folder: Path,
+    site: Site,
+) -> Iterator[Lab]:
+    """Loader and fetcher at work, with the web server's address open to them."""
+    (tmp_path / "database_password").write_text(f"{database_url.password or ''}\n", encoding="utf-8")
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "webserver.toml").write_text(
+        f"""
+        [web]
+        public_url = "https://lab.example"
+        store = "{store.root}"
+        [database]
+        hosts = ["{database_url.host}"]
+        port = {database_url.port or 5432}
+        name = "{database_url.database}"
+        user = "{database_url.username}"
+        [dispatcher]
+        runner_urls = ["http://127.0.0.1:9"]
+        [sources]
+        networks = ["127.0.0.0/8", "0.0.0.0/0"]
+        ports = [{site.port}, 9]
+        folders = ["{folder}"]
+        socket = "{tmp_path / "fetcher.sock"}"
+        retry_seconds = 0.1
+        silent_seconds = 30
+        seconds = 200
+        max_bytes = 2000000
+        """,
+        encoding="utf-8",
+    )
+    environment = {
+        **os.environ,
+        "LABFLEET_CONFIG": str(tmp_path / "webserver.toml"),
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "TMPDIR": str(work),
+    }
+    lab = Lab(sessions, user, store, folder, work, environment)
+
+    def known() -> bool:
+        with sessions() as db:
+            return db.query(SourceHandler).count() > 0
+
+    try:
+        lab.start("fetcher")
+        wait_for((tmp_path / "fetcher.sock").exists)
+        lab.start("loader")
+        wait_for(known)
+        yield lab
+    finally:
+        for process in lab.processes.values():
+            process.terminate()
+            _, log = process.communicate(timeout=120)
+            print(log)
