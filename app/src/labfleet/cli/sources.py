@@ -79,12 +79,10 @@ def list_handlers(client: Client, as_json: bool) -> None:
     for handler in answer["items"]:
         out.print(f"{handler['name']}: {handler['title']}", style="bold", markup=False)
         out.print(f"  {handler['description']}", markup=False)
-        for kind in ("parameters", "credentials"):
-            for name, what in handler[kind].get("properties", {}).items():
-                need = "" if name in handler[kind].get("required", []) else " (optional)"
-                where = "" if kind == "parameters" else ", a credential"
-                words = ". ".join(filter(None, [what.get("title"), what.get("description")]))
-                out.print(f"  {name}{need}{where}: {words}", markup=False)
+        for name, what in handler["parameters"].get("properties", {}).items():
+            need = "" if name in handler["parameters"].get("required", []) else " (optional)"
+            words = ". ".join(filter(None, [what.get("title"), what.get("description")]))
+            out.print(f"  {name}{need}: {words}", markup=False)
     if answer["folders"]:
         out.print(f"\nFolders that are open: {', '.join(answer['folders'])}", markup=False)
 
@@ -167,8 +165,6 @@ def show_source(client: Client, source: str, as_json: bool) -> None:
         click.echo(found["description"])
     click.echo(yaml.safe_dump(found["definition"], sort_keys=False, allow_unicode=True).rstrip())
     click.echo(f"good for: {time_text(found['lifetime_seconds'])}")
-    if found["credentials_at"]:
-        click.echo(f"credentials: given {local_time(found['credentials_at'])}")
     click.echo(f"dataset: {found['dataset'] or 'none yet'}")
     click.echo()
     rows = [

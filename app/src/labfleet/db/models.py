@@ -341,7 +341,7 @@ class Source(Base):
     """Where data comes from: a handler, its parameters, and what is made of it (`labfleet.sources.spec`).
 
     `public` is for everybody; else the owner and whom it is shared with see and fetch it. `dataset_id` is
-    what was made of it last. `credentials` are sealed (`labfleet.sources.sealed`).
+    what was made of it last. `credentials` is for what handlers may need; none does yet.
     """
 
     __tablename__ = "sources"

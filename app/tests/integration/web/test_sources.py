@@ -52,7 +52,7 @@ def test_make_change_and_delete(mine: Caller) -> None:
         86400,
     )
     assert made["definition"]["transform"][1] == {"filter": {"column": "n", "is": ">", "value": 3}}
-    assert (made["visibility"], made["may_change"], made["credentials_at"]) == ("private", True, None)
+    assert (made["visibility"], made["may_change"]) == ("private", True)
     again = mine("POST", "sources", json={"name": "cells", "definition": DEFINITION})
     assert (again.status_code, again.json["code"]) == (409, "source_exists")
     path = f"sources/{made['id']}"

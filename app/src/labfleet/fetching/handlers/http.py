@@ -83,7 +83,7 @@ def received(task: Task, response: httpx.Response) -> Fetched:
 
 def _hint(status: int) -> str:
     if status in {401, 403}:
-        return " It wants credentials, or others than it was given."
+        return " It wants to know who asks; a source has no password."
     return " Is the address right?" if status == 404 else ""
 
 

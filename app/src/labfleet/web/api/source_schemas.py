@@ -67,8 +67,7 @@ class Fetches(Out):
 
 class DataSource(Out):
     """Where data comes from. `dataset` is what was made of it last, `fetch` how its last fetch went,
-    `good_until` until when that is not fetched again. `shared_with` is told to who may change it. Credentials
-    are told to nobody: `credentials_at` says since when there are some."""
+    `good_until` until when that is not fetched again. `shared_with` is told to who may change it."""
 
     id: uuid.UUID
     name: str
@@ -76,7 +75,6 @@ class DataSource(Out):
     description: str
     definition: dict[str, Any]
     lifetime_seconds: int
-    credentials_at: datetime | None
     dataset: uuid.UUID | None
     fetch: Fetch | None
     good_until: datetime | None
@@ -94,13 +92,12 @@ class DataSources(Out):
 
 
 class SourceHandler(Out):
-    """A way to fetch: JSON Schemas of its parameters and of its credentials."""
+    """A way to fetch, with the JSON Schema of its parameters."""
 
     name: str
     title: str
     description: str
     parameters: dict[str, Any]
-    credentials: dict[str, Any]
 
 
 class SourceHandlers(Out):

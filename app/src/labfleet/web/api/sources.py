@@ -24,7 +24,9 @@ def list_source_handlers() -> source_schemas.SourceHandlers:
     with services().sessions() as db:
         found = service.handlers(db)
     return source_schemas.SourceHandlers(
-        items=[source_schemas.SourceHandler(name=name, **what) for name, what in found.items()],
+        items=[
+            source_schemas.SourceHandler.model_validate({"name": name} | what) for name, what in found.items()
+        ],
         folders=[str(folder) for folder in services().settings.sources.folders],
     )
 
