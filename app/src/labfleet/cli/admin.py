@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from labfleet.db.models import User
+
 _OWNER = "labfleet_owner"
 
 
@@ -38,7 +40,9 @@ def _engine(user: str | None = None, password: str | None = None) -> Engine:
 @contextmanager
 def _transaction() -> Iterator[Session]:
     from labfleet.db.engine import session_factory  # noqa: PLC0415
+    from labfleet.users import audit  # noqa: PLC0415
 
+    audit.acting(audit.Actor("command", name="labfleet-admin"))
     with database() as engine, session_factory(engine).begin() as session:
         yield session
 
@@ -177,6 +181,63 @@ def _ask_password() -> str:
     return password
 
 
+@user.command("disable")
+@click.argument("name")
+def user_disable(name: str) -> None:
+    """Let NAME in no more: sessions end, tokens are refused, nothing of theirs begins to run."""
+    from labfleet.users import people  # noqa: PLC0415
+
+    with _transaction() as session:
+        _tell(people.set_disabled(session, None, name, disabled=True))
+
+
+@user.command("enable")
+@click.argument("name")
+def user_enable(name: str) -> None:
+    """Let NAME in again."""
+    from labfleet.users import people  # noqa: PLC0415
+
+    with _transaction() as session:
+        _tell(people.set_disabled(session, None, name, disabled=False))
+
+
+@user.command("promote")
+@click.argument("name")
+def user_promote(name: str) -> None:
+    """Make NAME an admin."""
+    from labfleet.users import people  # noqa: PLC0415
+
+    with _transaction() as session:
+        _tell(people.set_admin(session, None, name, is_admin=True))
+
+
+@user.command("demote")
+@click.argument("name")
+def user_demote(name: str) -> None:
+    """Make NAME an admin no more."""
+    from labfleet.users import people  # noqa: PLC0415
+
+    with _transaction() as session:
+        _tell(people.set_admin(session, None, name, is_admin=False))
+
+
+def _tell(row: User) -> None:
+    click.echo(f"{row.name}\t{_role(row)}")
+
+
+@user.command("password")
+@click.argument("name")
+@click.option("--password-file", metavar="PATH", help="Read the password from there, - for standard input.")
+def user_password(name: str, password_file: str | None) -> None:
+    """Give NAME another password, which ends all of their sessions."""
+    from labfleet.users import people  # noqa: PLC0415
+
+    password = _secret(password_file) if password_file else _ask_password()
+    with _transaction() as session:
+        people.reset_password(session, name, password)
+    click.echo("changed")
+
+
 @user.command("list")
 def user_list() -> None:
     """List the accounts: name, role, since when."""
@@ -184,8 +245,11 @@ def user_list() -> None:
 
     with _transaction() as session:
         for row in service.list_users(session):
-            role = "disabled" if row.disabled_at else "admin" if row.is_admin else "user"
-            click.echo(f"{row.name}\t{role}\t{row.created_at:%Y-%m-%d %H:%M} UTC")
+            click.echo(f"{row.name}\t{_role(row)}\t{row.created_at:%Y-%m-%d %H:%M} UTC")
+
+
+def _role(row: User) -> str:
+    return "disabled" if row.disabled_at else "admin" if row.is_admin else "user"
 
 
 @user.command("reset-second-factor")

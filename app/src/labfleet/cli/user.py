@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from labfleet.cli import jobs, queue, verbs
+from labfleet.cli.audit import audit
 from labfleet.cli.browser_sessions import session
 from labfleet.cli.catalogue import datasets, workers
 from labfleet.cli.crates import export_job, import_job
@@ -28,6 +29,6 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Act on jobs and tasks": verbs.COMMANDS,
     "What there is": [search, protocols, datasets, sources, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,
-    "Your account": [session],
+    "Accounts": [session, audit],
 }
 COMMANDS: list[click.Command] = [command for section in SECTIONS.values() for command in section]

@@ -25,6 +25,7 @@ WEB: Mapping[str, str] = {
     "sessions": ALL,
     "second_factors": ALL,
     "recovery_codes": ALL,
+    "audit": ADD,
     "protocols": ALL,
     "protocol_versions": ALL,
     "protocol_shares": ALL,

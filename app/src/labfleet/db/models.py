@@ -166,6 +166,27 @@ class RecoveryCode(Base):
     used_at: Mapped[datetime | None]
 
 
+class AuditRow(Base):
+    """Who did what; rows are added by `users.audit` and never changed. Names as they were then."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_actor_id", "actor", "id"),
+        Index("ix_audit_subject_id", "subject", "id"),
+        Index("ix_audit_action_id", "action", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    actor_id: Mapped[uuid.UUID | None]
+    actor: Mapped[str]
+    via: Mapped[str]
+    address: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
 class Protocol(Base):
     """A protocol; its code lies in the git repository of its name.
 

@@ -19,6 +19,8 @@ from labfleet.jobs import outbox
 from labfleet.jobs.order import TAKEN
 from labfleet.jobs.placement import Fleet, Worker
 from labfleet.names import is_key
+from labfleet.users import audit
+from labfleet.users.audit import Action
 
 WORKERS = f"""
 SELECT name, keys, tags, slots, cores, memory_total, load1, stopping, draining,
@@ -90,6 +92,7 @@ def described(session: Session, rules: OrderSection) -> list[tuple[WorkerRow, Wo
 def drain(session: Session, name: str, *, draining: bool) -> None:
     """Give the worker no new tasks (what runs there goes on), or again; `NotFound` if there is none."""
     _get(session, name).draining = draining
+    audit.record(session, Action.WORKER_DRAINED if draining else Action.WORKER_RESUMED, name)
     session.flush()
     outbox.wake(session)
 
@@ -104,6 +107,7 @@ def remove(session: Session, name: str, rules: OrderSection) -> None:
             hint=f"Stop labfleet-worker.service on it, wait {rules.presence_timeout_seconds:g} s, try again.",
         )
     session.delete(session.get_one(WorkerRow, name))
+    audit.record(session, Action.WORKER_REMOVED, name)
     session.flush()
     outbox.wake(session)
 
@@ -137,6 +141,7 @@ def reserve(session: Session, key: str, slots: int) -> Reservation:
     if slots < 1:
         raise Invalid("slots: a reservation is of 1 slot at least.", hint="Remove it to keep no slot.")
     reservation = session.merge(Reservation(key=key, slots=slots))
+    audit.record(session, Action.RESERVATION_CHANGED, key, slots=slots)
     session.flush()
     outbox.wake(session)
     return reservation
@@ -145,5 +150,6 @@ def reserve(session: Session, key: str, slots: int) -> Reservation:
 def unreserve(session: Session, key: str) -> None:
     """Keep nothing for this key any more; `NotFound` if nothing was."""
     session.delete(get_reservation(session, key))
+    audit.record(session, Action.RESERVATION_DELETED, key)
     session.flush()
     outbox.wake(session)

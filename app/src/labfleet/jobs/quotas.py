@@ -20,6 +20,8 @@ from labfleet.db.models import Artifact, Dataset, Group, Job, Protocol, Task, Us
 from labfleet.errors import Invalid, NotFound, QuotaExceeded
 from labfleet.jobs import outbox
 from labfleet.jobs.order import TAKEN
+from labfleet.users import audit
+from labfleet.users.audit import Action
 from labfleet.users.service import get_user
 
 LIMITS = ("max_running", "max_cores", "max_stored_bytes")
@@ -151,6 +153,7 @@ def set_user(session: Session, name: str, changes: Mapping[str, Any]) -> User:
         get_group(session, changes["group"])
     for key, value in changes.items():
         setattr(user, "group_name" if key == "group" else key, value)
+    audit.record(session, Action.QUOTA_CHANGED, name, **changes)
     session.flush()
     outbox.wake(session)
     return user
@@ -183,6 +186,7 @@ def put_group(session: Session, name: str, limits: Mapping[str, int | None]) -> 
     group = get_group(session, name)
     for key, value in limits.items():
         setattr(group, key, value)
+    audit.record(session, Action.GROUP_CHANGED, name, **limits)
     session.flush()
     outbox.wake(session)
     return group
@@ -191,6 +195,7 @@ def put_group(session: Session, name: str, limits: Mapping[str, int | None]) -> 
 def delete_group(session: Session, name: str) -> None:
     """Forget the group; its users stay, without one. `NotFound` if there is none."""
     session.delete(get_group(session, name))
+    audit.record(session, Action.GROUP_DELETED, name)
     session.flush()
     outbox.wake(session)
 

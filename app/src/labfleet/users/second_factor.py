@@ -22,6 +22,8 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import RecoveryCode, SecondFactor, User
 from labfleet.errors import Conflict, Invalid
+from labfleet.users import audit
+from labfleet.users.audit import Action
 
 RECOVERY_CODES = 10
 RECOVERY_BYTES = 10
@@ -101,6 +103,7 @@ def confirm(session: Session, user: User, code: str) -> list[str]:
             hint="Type the one that the app shows now; the phone's clock must be right.",
         )
     row.confirmed_at = func.clock_timestamp()
+    audit.record(session, Action.SECOND_FACTOR_ON, user.name)
     return renew_codes(session, user)
 
 
@@ -119,6 +122,9 @@ def check(session: Session, user: User, code: str, limit: Limit) -> Verdict:
     row.failures = row.failures + 1 if verdict is Verdict.WRONG else 0
     if verdict is Verdict.WRONG:
         row.failed_at = func.clock_timestamp()
+        audit.record(session, Action.SECOND_FACTOR_REFUSED, user.name)
+    if verdict is Verdict.RECOVERED:
+        audit.record(session, Action.SECOND_FACTOR_RECOVERED, user.name)
     session.flush()
     return verdict
 
@@ -130,6 +136,7 @@ def renew_codes(session: Session, user: User) -> list[str]:
     session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
     codes = [_new_code() for _ in range(RECOVERY_CODES)]
     session.add_all(RecoveryCode(user_id=user.id, hash=_digest(code)) for code in codes)
+    audit.record(session, Action.SECOND_FACTOR_CODES, user.name)
     session.flush()
     return codes
 
@@ -143,7 +150,10 @@ def codes_left(session: Session, user: User) -> int:
 def remove(session: Session, user: User) -> bool:
     """Switch it off, recovery codes and all; whether it was on."""
     statement = delete(SecondFactor).where(SecondFactor.user_id == user.id)
-    return session.scalar(statement.returning(SecondFactor.confirmed_at)) is not None
+    was_on = session.scalar(statement.returning(SecondFactor.confirmed_at)) is not None
+    if was_on:
+        audit.record(session, Action.SECOND_FACTOR_OFF, user.name)
+    return was_on
 
 
 def _right(row: SecondFactor, code: str, now: float) -> bool:

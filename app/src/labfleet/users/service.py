@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import Token, User
 from labfleet.errors import Invalid, NotFound, Unauthorized, UserExists
-from labfleet.users import sessions
+from labfleet.users import audit, sessions
+from labfleet.users.audit import Action
 
 TOKEN_PREFIX = "lf_"  # noqa: S105 - a prefix, not a secret
 MIN_PASSWORD = 12
@@ -36,6 +37,7 @@ def add_user(session: Session, name: str, password: str, *, is_admin: bool = Fal
     user = session.scalars(statement.returning(User)).one_or_none()
     if user is None:
         raise UserExists(f"There is a user '{name}' already.")
+    audit.record(session, Action.USER_MADE, name, is_admin=is_admin)
     return user
 
 
@@ -69,11 +71,21 @@ def authenticate(session: Session, name: str, password: str) -> User:
     return user
 
 
+def refused(session: Session, name: str) -> None:
+    """Write down that somebody gave a wrong password for `name`, if there is such a user.
+
+    What is no name of a user is not kept: it may be a password in the wrong field.
+    """
+    if session.scalar(select(User.id).where(User.name == name)) is not None:
+        audit.record(session, Action.SIGN_IN_FAILED, name)
+
+
 def issue_token(session: Session, user: User, name: str = "", *, days: float | None = None) -> str:
     """A new token's plain text, which is shown once and never kept; it expires after `days`, if given."""
     plain = TOKEN_PREFIX + secrets.token_urlsafe(32)
     expires = func.clock_timestamp() + timedelta(days=days) if days else None
     session.add(Token(user_id=user.id, name=name, hash=_digest(plain), expires_at=expires))
+    audit.record(session, Action.TOKEN_MADE, user.name, name=name, days=days)
     session.flush()
     return plain
 
@@ -103,8 +115,10 @@ def revoke_token(session: Session, user: User, name: str | None = None) -> int:
     statement = update(Token).where(Token.user_id == user.id, Token.revoked_at.is_(None))
     if name is not None:
         statement = statement.where(Token.name == name)
-    result = session.execute(statement.values(revoked_at=func.clock_timestamp()).returning(Token.id))
-    return len(result.all())
+    result = session.scalars(statement.values(revoked_at=func.clock_timestamp()).returning(Token.name)).all()
+    if result:
+        audit.record(session, Action.TOKEN_REVOKED, user.name, names=sorted(result))
+    return len(result)
 
 
 def live_tokens(session: Session, user: User) -> Sequence[Token]:
@@ -116,14 +130,24 @@ def live_tokens(session: Session, user: User) -> Sequence[Token]:
 
 def revoke_one_token(session: Session, user: User, token_id: uuid.UUID) -> None:
     """Revoke one of the user's tokens; `NotFound` if it isn't theirs. Once more is harmless."""
-    mine = update(Token).where(Token.id == token_id, Token.user_id == user.id).returning(Token.id)
-    revoked = func.coalesce(Token.revoked_at, func.clock_timestamp())
-    if session.execute(mine.values(revoked_at=revoked)).first() is None:
-        raise NotFound(f"You have no token {token_id}.")
+    token = session.get(Token, token_id, with_for_update={"of": Token}, populate_existing=True)
+    if token is None or token.user_id != user.id:
+        raise NotFound(f"There is no token {token_id}.")
+    if token.revoked_at is None:
+        token.revoked_at = func.clock_timestamp()
+        audit.record(session, Action.TOKEN_REVOKED, user.name, names=[token.name])
+        session.flush()
 
 
 def change_password(session: Session, user: User, password: str) -> User:
-    """Give the user another password, which ends all sessions; tokens stay. Raises `Invalid`."""
+    """Give the user the password that he chose, which ends all sessions; tokens stay. Raises `Invalid`."""
+    changed = set_password(session, user, password)
+    audit.record(session, Action.PASSWORD_CHANGED, user.name)
+    return changed
+
+
+def set_password(session: Session, user: User, password: str) -> User:
+    """What whoever gives a password to a user has in common; that writes who it was."""
     _check_password(password)
     changed = session.get_one(User, user.id, with_for_update=True)
     changed.password_hash = _hasher().hash(password)

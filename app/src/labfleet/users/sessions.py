@@ -17,6 +17,9 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import User, WebSession
 from labfleet.errors import NotFound
+from labfleet.users import audit
+from labfleet.users.audit import Action
+from labfleet.users.devices import device
 
 # Writing last_seen_at at every request would make each read a write.
 SEEN_EVERY = timedelta(minutes=1)
@@ -31,6 +34,7 @@ def begin(session: Session, user: User, *, address: str, agent: str, hours: floa
     session.execute(delete(WebSession).where(~_live(hours)))
     plain = secrets.token_urlsafe(32)
     session.add(WebSession(user_id=user.id, hash=_digest(plain), address=address, agent=agent[:MAX_AGENT]))
+    audit.record(session, Action.SESSION_BEGUN, user.name, browser=device(agent))
     session.flush()
     return plain
 
@@ -56,7 +60,9 @@ def live(session: Session, user: User, hours: float) -> Sequence[WebSession]:
 
 def end(session: Session, plain: str) -> None:
     """End the session with this key (sign out); an unknown one is no error."""
-    session.execute(delete(WebSession).where(WebSession.hash == _digest(plain)))
+    found = session.scalars(select(WebSession).where(WebSession.hash == _digest(plain))).one_or_none()
+    if found is not None:
+        end_one(session, found.user, found.id)
 
 
 def end_one(session: Session, user: User, session_id: uuid.UUID) -> None:
@@ -64,6 +70,7 @@ def end_one(session: Session, user: User, session_id: uuid.UUID) -> None:
     mine = delete(WebSession).where(WebSession.id == session_id, WebSession.user_id == user.id)
     if session.scalar(mine.returning(WebSession.id)) is None:
         raise NotFound(f"You have no session {session_id}.", hint="It may have ended already.")
+    audit.record(session, Action.SESSION_ENDED, user.name, sessions=1)
 
 
 def end_all(session: Session, user: User, *, but: uuid.UUID | None = None) -> int:
@@ -71,7 +78,10 @@ def end_all(session: Session, user: User, *, but: uuid.UUID | None = None) -> in
     statement = delete(WebSession).where(WebSession.user_id == user.id)
     if but is not None:
         statement = statement.where(WebSession.id != but)
-    return len(session.scalars(statement.returning(WebSession.id)).all())
+    ended = len(session.scalars(statement.returning(WebSession.id)).all())
+    if ended:
+        audit.record(session, Action.SESSION_ENDED, user.name, sessions=ended)
+    return ended
 
 
 def _live(hours: float) -> ColumnElement[bool]:

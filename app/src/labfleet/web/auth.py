@@ -22,6 +22,7 @@ from labfleet.users import second_factor, sessions
 from labfleet.users import service as users
 from labfleet.web.ratelimit import TooManyRequests
 from labfleet.web.services import services
+from labfleet.web.tracing import known
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +38,7 @@ worker_auth = HTTPTokenAuth(name="worker", description="A worker's own token, `l
 @user_auth.verify_token  # type: ignore[untyped-decorator]
 def _user(token: str) -> User:
     with services().sessions.begin() as db:
-        g.user = users.resolve_token(db, _clean(token))
+        known(users.resolve_token(db, _clean(token)))
     return current_user()
 
 
@@ -91,11 +92,14 @@ def sign_in(name: str, password: str) -> User:
     """The user of this name and password. Raises `Unauthorized`, or `TooManyRequests` after failures."""
     limit, keys = services().logins, (f"from {request.remote_addr}", f"user {name}")
     limit.check(*keys)
+    name = name.replace("\x00", "\ufffd")
     try:
         with services().sessions.begin() as db:
-            return users.authenticate(db, name.replace("\x00", "\ufffd"), password)
+            return users.authenticate(db, name, password)
     except Unauthorized:
         limit.failed(*keys)
+        with services().sessions.begin() as db:
+            users.refused(db, name)
         raise
 
 
@@ -159,6 +163,7 @@ def _proof(user: User) -> str:
 def begin_session(user: User) -> None:
     """Make the browser's session the user's; what was in it before is forgotten."""
     end_session()
+    known(user)
     with services().sessions.begin() as db:
         key = sessions.begin(
             db,

@@ -10,6 +10,9 @@ from apiflask import APIFlask
 from flask import Response, g, request
 
 from labfleet import log
+from labfleet.db.models import User
+from labfleet.users import audit
+from labfleet.users.audit import Actor
 
 _log = log.get_logger(__name__)
 TASKS_NAMED = 20
@@ -35,8 +38,20 @@ def _begin() -> None:
     given = request.headers.get(HEADER, "")
     g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
     log.unbind_all()
+    audit.acting(Actor(_way_in(), address=request.remote_addr or ""))
     about = {_ABOUT[name]: str(value) for name, value in (request.view_args or {}).items() if name in _ABOUT}
     log.bind(request=g.request_id, **about)
+
+
+def known(user: User) -> None:
+    """Say who has proved to be asking: the audit log tells of this user what the request does from now on."""
+    g.user = user
+    audit.acting(Actor(_way_in(), user, address=request.remote_addr or ""))
+
+
+def _way_in() -> str:
+    first = request.path.strip("/").partition("/")[0]
+    return first if first in {"api", "git"} else "page"
 
 
 def _end(response: Response) -> Response:

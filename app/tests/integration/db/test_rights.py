@@ -65,6 +65,8 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
         ("labfleet_dispatcher", "SELECT 1 FROM fetches"),
         ("labfleet_web", "DELETE FROM tasks"),
         ("labfleet_web", "DELETE FROM events"),
+        ("labfleet_web", "DELETE FROM audit"),
+        ("labfleet_web", "UPDATE audit SET actor = 'somebody else'"),
         ("labfleet_web", "UPDATE events SET event = 'x'"),
         ("labfleet_web", "DELETE FROM fleet_samples"),
         ("labfleet_web", "CREATE TABLE mine (x int)"),

@@ -14,6 +14,7 @@ from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import anyone, user, workers
 from labfleet.web.auth import check_second_factor, current_user, lacks_second_factor, sign_in
 from labfleet.web.services import services
+from labfleet.web.tracing import known
 
 TOKEN_DAYS = 365.0
 
@@ -34,6 +35,7 @@ def login(json_data: schemas.Login) -> schemas.TokenOut:
         raise Forbidden(
             "Admins of this Labfleet need a second factor.", hint="Sign in with a browser to set it up."
         )
+    known(found)
     with services().sessions.begin() as db:
         return schemas.TokenOut(token=users.issue_token(db, found, json_data.name, days=TOKEN_DAYS))
 

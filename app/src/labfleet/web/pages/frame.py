@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.web.auth import check_csrf, csrf_token, current_session, lacks_second_factor
 from labfleet.web.pages.tree import duration
+from labfleet.web.tracing import known
 
 pages = APIBlueprint("pages", __name__, enable_openapi=False)
 MAIN_WAYS = (
@@ -48,6 +49,8 @@ def require_user() -> BaseResponse | None:
     """Know who is asking; send others to the sign-in page. Forms must be ours."""
     g.session = current_session()
     g.user = g.session.user if g.session else None
+    if g.user is not None:
+        known(g.user)
     if g.user is None and request.endpoint not in PUBLIC:
         return _to_sign_in()
     if request.method == "POST":

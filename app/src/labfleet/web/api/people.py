@@ -1,0 +1,149 @@
+"""Accounts as an admin looks after them, and the audit log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from labfleet.db import models
+from labfleet.users import audit, people, sessions
+from labfleet.users import service as users
+from labfleet.web.api import people_schemas as schemas
+from labfleet.web.api.blueprints import user
+from labfleet.web.auth import admin_only, current_user
+from labfleet.web.services import services
+
+ADMIN: dict[str, Any] = {"x-labfleet-admin": True}
+
+
+@user.get("/users")
+@user.doc(tags=["users"], operation_id="list_users", extensions=ADMIN)
+@user.input(schemas.PeopleQuery, location="query")
+@user.output(schemas.People)
+@admin_only
+def list_users(query_data: schemas.PeopleQuery) -> schemas.People:
+    """List the users"""
+    with services().sessions() as db:
+        page = people.page(db, text=query_data.text, limit=query_data.limit, after=query_data.after)
+    return schemas.People(items=[_person(one) for one in page.items], next=page.next)
+
+
+@user.post("/users")
+@user.doc(tags=["users"], operation_id="add_user", extensions=ADMIN)
+@user.input(schemas.PersonIn)
+@user.output(schemas.Person, status_code=201)
+@admin_only
+def add_user(json_data: schemas.PersonIn) -> schemas.Person:
+    """Make a user"""
+    with services().sessions.begin() as db:
+        return _told(db, users.add_user(db, **json_data.model_dump()))
+
+
+@user.get("/users/<name>")
+@user.doc(tags=["users"], operation_id="show_user", extensions=ADMIN)
+@user.output(schemas.Person)
+@admin_only
+def show_user(name: str) -> schemas.Person:
+    """Show a user"""
+    with services().sessions() as db:
+        return _told(db, users.get_user(db, name))
+
+
+@user.patch("/users/<name>")
+@user.doc(tags=["users"], operation_id="change_user", extensions=ADMIN)
+@user.input(schemas.PersonChange)
+@user.output(schemas.Person)
+@admin_only
+def change_user(name: str, json_data: schemas.PersonChange) -> schemas.Person:
+    """Disable or enable a user, make him an admin or not
+
+    An admin can't do this to himself, so that there is always one left.
+    """
+    with services().sessions.begin() as db:
+        if json_data.is_admin is not None:
+            people.set_admin(db, current_user(), name, is_admin=json_data.is_admin)
+        if json_data.disabled is not None:
+            people.set_disabled(db, current_user(), name, disabled=json_data.disabled)
+        return _told(db, users.get_user(db, name))
+
+
+@user.put("/users/<name>/password")
+@user.doc(tags=["users"], operation_id="reset_password", extensions=ADMIN)
+@user.input(schemas.PasswordIn)
+@user.output({}, status_code=204)
+@admin_only
+def reset_password(name: str, json_data: schemas.PasswordIn) -> tuple[str, int]:
+    """Give a user another password
+
+    It ends all sessions of the user.
+    """
+    with services().sessions.begin() as db:
+        people.reset_password(db, name, json_data.password)
+    return "", 204
+
+
+@user.delete("/users/<name>/second-factor")
+@user.doc(tags=["users"], operation_id="reset_second_factor", extensions=ADMIN)
+@user.output({}, status_code=204)
+@admin_only
+def reset_second_factor(name: str) -> tuple[str, int]:
+    """Switch off the second factor of a user who has lost it"""
+    with services().sessions.begin() as db:
+        people.reset_second_factor(db, name)
+    return "", 204
+
+
+@user.delete("/users/<name>/sessions")
+@user.doc(tags=["users"], operation_id="end_user_sessions", extensions=ADMIN)
+@user.output({}, status_code=204)
+@admin_only
+def end_user_sessions(name: str) -> tuple[str, int]:
+    """Sign a user out everywhere"""
+    with services().sessions.begin() as db:
+        sessions.end_all(db, users.get_user(db, name))
+    return "", 204
+
+
+@user.delete("/users/<name>/tokens")
+@user.doc(tags=["users"], operation_id="revoke_user_tokens", extensions=ADMIN)
+@user.output({}, status_code=204)
+@admin_only
+def revoke_user_tokens(name: str) -> tuple[str, int]:
+    """Revoke all tokens of a user"""
+    with services().sessions.begin() as db:
+        users.revoke_token(db, users.get_user(db, name))
+    return "", 204
+
+
+@user.get("/audit")
+@user.doc(tags=["users"], operation_id="list_audit", extensions=ADMIN)
+@user.input(schemas.AuditQuery, location="query")
+@user.output(schemas.AuditLog)
+@admin_only
+def list_audit(query_data: schemas.AuditQuery) -> schemas.AuditLog:
+    """Read the audit log, the newest entries first"""
+    with services().sessions() as db:
+        page = audit.entries(db, **query_data.model_dump())
+    return schemas.AuditLog(
+        items=[schemas.AuditEntry.model_validate(row) for row in page.items], next=page.next
+    )
+
+
+def _told(db: Session, row: models.User) -> schemas.Person:
+    (found,) = people.described(db, [row])
+    return _person(found)
+
+
+def _person(found: people.Person) -> schemas.Person:
+    row = found.user
+    return schemas.Person(
+        id=row.id,
+        name=row.name,
+        is_admin=row.is_admin,
+        disabled=row.disabled_at is not None,
+        group=row.group_name,
+        second_factor=found.second_factor,
+        tokens=found.tokens,
+        created_at=row.created_at,
+    )
