@@ -1,7 +1,4 @@
-"""What a handler is: it fetches one file from where a source's parameters say, in a process of its own.
-
-A lab that writes one subclasses `Handler` and names it as an entry point of the group `labfleet.sources`.
-"""
+"""What a handler is: it fetches one file from where a source's parameters say, in a process of its own."""
 
 from __future__ import annotations
 
