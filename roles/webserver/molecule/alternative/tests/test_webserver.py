@@ -17,6 +17,7 @@ def test_settings(host: Host) -> None:
         "store": "/srv/data/store",
         "protocols": "/srv/data/protocols",
         "max_upload_bytes": 65536,
+        "admins_need_second_factor": False,
         "session_hours": 1,
     }
     assert told["database"] == {"hosts": ["localhost"], "port": 5433, "name": "labfleet", "user": "labfleet_web"}
