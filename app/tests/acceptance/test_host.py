@@ -67,6 +67,7 @@ class TestSockets:
         expected = set()
         if "webserver" in machine.tiers:
             expected |= {"660 root:www-data /run/labfleet-web/web.sock"}
+            expected |= {"660 labfleet-fetcher:labfleet-fetcher /run/labfleet-fetcher/fetcher.sock"}
         if "queue" in machine.tiers:
             expected |= {"660 root:www-data /run/labfleet-runner/fcgi.sock"}
             expected |= {"660 labfleet-publisher:labfleet-runner /run/labfleet-publisher/publisher.sock"}

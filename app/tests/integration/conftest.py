@@ -6,9 +6,11 @@ import os
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from resident import Residents
 from sqlalchemy import URL, Engine, create_engine, insert, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -78,6 +80,14 @@ def engine(_migrated: Engine) -> Engine:
 def sessions(engine: Engine) -> sessionmaker[Session]:
     """Makes sessions; commit with `with sessions.begin() as session`."""
     return session_factory(engine)
+
+
+@pytest.fixture
+def residents(tmp_path: Path) -> Iterator[Residents]:
+    """Starts resident processes as systemd does."""
+    residents = Residents(tmp_path)
+    yield residents
+    residents.close()
 
 
 @pytest.fixture

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
+from resident import Residents, database_section, end, wait_for
 from sqlalchemy import URL, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -26,6 +22,7 @@ from labfleet.jobs.finishing import Ending
 from labfleet.jobs.states import Failure, Outcome
 
 Sessions = sessionmaker[Session]
+Start = Callable[[], subprocess.Popen[str]]
 
 # So long that only a notification can be what woke the process.
 POLL_SECONDS = 20
@@ -72,80 +69,35 @@ def queue() -> Iterator[QueueTier]:
 
 
 @pytest.fixture
-def start(
-    tmp_path: Path, database_url: URL, queue: QueueTier
-) -> Iterator[Callable[[], tuple[subprocess.Popen[str], socket.socket]]]:
-    """Start the process; it and the socket on which it speaks to systemd."""
+def start(residents: Residents, database_url: URL, queue: QueueTier) -> Start:
+    """Start the process, and wait until it is ready."""
     credentials = {
         "database_password": database_url.password or "",
         "runner_password": "secret",
         "signing_keys": "new\nold",
     }
-    for name, value in credentials.items():
-        (tmp_path / name).write_text(f"{value}\n", encoding="utf-8")
-    (tmp_path / "webserver.toml").write_text(
-        f"""
+    settings = f"""
         [web]
         public_url = "https://127.0.0.1"
-        [database]
-        hosts = ["{database_url.host}"]
-        port = {database_url.port}
-        name = "{database_url.database}"
+        {database_section(database_url)}
         [dispatcher]
         database_user = "{database_url.username}"
         runner_urls = ["http://127.0.0.1:{queue.server_port}"]
         backoff_max_seconds = 0.2
         poll_seconds = {POLL_SECONDS}
-        """,
-        encoding="utf-8",
-    )
-    environment = {
-        **os.environ,
-        "LABFLEET_CONFIG": str(tmp_path / "webserver.toml"),
-        "CREDENTIALS_DIRECTORY": str(tmp_path),
-        "NOTIFY_SOCKET": str(tmp_path / "notify"),
-    }
-    started: list[subprocess.Popen[str]] = []
-    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    systemd.bind(environment["NOTIFY_SOCKET"])
-    systemd.settimeout(60)
+        """
 
-    def start() -> tuple[subprocess.Popen[str], socket.socket]:
-        command = [str(Path(sys.executable).with_name("labfleet")), "dispatcher"]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        return process, systemd
+    def start() -> subprocess.Popen[str]:
+        process = residents.start("dispatcher", settings, credentials)
+        residents.hear(b"READY=1")
+        return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-    systemd.close()
-
-
-def hear(systemd: socket.socket, what: bytes) -> None:
-    while what not in systemd.recv(1000):
-        pass
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> float:
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, "waited in vain"
-        time.sleep(0.005)
-    return time.monotonic() - begin
-
-
-def end(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    process.send_signal(signal.SIGTERM)
-    # What systemd waits for before it kills (TimeoutStopSec=30), on a machine that has other work too.
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 0, log
-    return [json.loads(line) for line in log.splitlines()]
+    return start
 
 
 def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
-    start: Callable[[], Any],
+    start: Start,
+    residents: Residents,
     queue: QueueTier,
     submit: Callable[[], uuid.UUID],
     sessions: Sessions,
@@ -153,15 +105,14 @@ def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
 ) -> None:
     make_worker("w1", slots=9, cores=9)
     early = submit()
-    process, systemd = start()
-    hear(systemd, b"READY=1")
+    process = start()
     wait_for(lambda: len(queue.got) == 1)
     time.sleep(0.2)  # asleep by now: only the notification can wake it in time
     late = submit()
     assert wait_for(lambda: len(queue.got) == 2) < POLL_SECONDS
-    hear(systemd, b"WATCHDOG=1")
+    residents.hear(b"WATCHDOG=1")
     log = end(process)
-    hear(systemd, b"STOPPING=1")
+    residents.hear(b"STOPPING=1")
     assert [message["task"] for message in queue.got] == [str(early), str(late)]
     with sessions() as session:
         assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
@@ -173,7 +124,7 @@ def test_it_tells_systemd_sends_at_once_and_ends_cleanly(
 
 
 def test_it_outlives_the_queue_tier_and_the_database(
-    start: Callable[[], Any],
+    start: Start,
     queue: QueueTier,
     submit: Callable[[], uuid.UUID],
     sessions: Sessions,
@@ -181,8 +132,7 @@ def test_it_outlives_the_queue_tier_and_the_database(
 ) -> None:
     make_worker("w1", slots=9, cores=9)
     queue.away = True
-    process, systemd = start()
-    hear(systemd, b"READY=1")
+    process = start()
     first = submit()
     time.sleep(0.5)
     with sessions.begin() as session:
@@ -197,7 +147,7 @@ def test_it_outlives_the_queue_tier_and_the_database(
 
 
 def test_a_slot_that_gets_free_is_filled_at_once(
-    start: Callable[[], Any],
+    start: Start,
     queue: QueueTier,
     submit: Callable[[], uuid.UUID],
     sessions: Sessions,
@@ -205,8 +155,7 @@ def test_a_slot_that_gets_free_is_filled_at_once(
 ) -> None:
     make_worker("w1", slots=1)
     first, second = submit(), submit()
-    process, systemd = start()
-    hear(systemd, b"READY=1")
+    process = start()
     wait_for(lambda: len(queue.got) == 1)
     with sessions.begin() as session:
         attempts.claim(session, first, 1, "w1", "c1", lease_seconds=60)
@@ -221,7 +170,7 @@ def test_a_slot_that_gets_free_is_filled_at_once(
 
 @pytest.mark.parametrize("delay", [0.3, 1.2])
 def test_a_task_that_is_to_wait_after_a_failure_begins_in_time(
-    start: Callable[[], Any],
+    start: Start,
     queue: QueueTier,
     submit: Callable[[], uuid.UUID],
     sessions: Sessions,
@@ -230,8 +179,7 @@ def test_a_task_that_is_to_wait_after_a_failure_begins_in_time(
 ) -> None:
     make_worker("w1", slots=1)
     failed = submit()
-    process, systemd = start()
-    hear(systemd, b"READY=1")
+    process = start()
     wait_for(lambda: len(queue.got) == 1)
     with sessions.begin() as session:
         attempts.claim(session, failed, 1, "w1", "c1", lease_seconds=60)

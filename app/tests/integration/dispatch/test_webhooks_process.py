@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from resident import Residents, database_section, end, wait_for
 from sqlalchemy import URL, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from webhook_receiver import Receiver
@@ -40,32 +35,15 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[socket.socket]:
-    """The socket on which processes speak to systemd."""
-    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    heard.bind(str(tmp_path / "notify"))
-    heard.settimeout(60)
-    yield heard
-    heard.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path, database_url: URL, systemd: socket.socket) -> Iterator[Start]:
+def start(residents: Residents, database_url: URL) -> Start:
     """Start a process, and wait until it is ready."""
     credentials = {"database_password": database_url.password or "", "signing_keys": "new\nold"}
-    for name, value in credentials.items():
-        (tmp_path / name).write_text(f"{value}\n", encoding="utf-8")
-    started: list[subprocess.Popen[str]] = []
 
     def start(networks: str = '"127.0.0.0/8"', *, wait: bool = True) -> subprocess.Popen[str]:
-        (tmp_path / "webserver.toml").write_text(
-            f"""
+        settings = f"""
             [web]
             public_url = "https://lab.example"
-            [database]
-            hosts = ["{database_url.host}"]
-            port = {database_url.port}
-            name = "{database_url.database}"
+            {database_section(database_url)}
             [dispatcher]
             database_user = "{database_url.username}"
             runner_urls = ["http://127.0.0.1:9"]
@@ -74,26 +52,13 @@ def start(tmp_path: Path, database_url: URL, systemd: socket.socket) -> Iterator
             poll_seconds = {POLL_SECONDS}
             first_delay_seconds = 0.1
             tries = 3
-            """,
-            encoding="utf-8",
-        )
-        environment = {
-            **os.environ,
-            "LABFLEET_CONFIG": str(tmp_path / "webserver.toml"),
-            "CREDENTIALS_DIRECTORY": str(tmp_path),
-            "NOTIFY_SOCKET": str(tmp_path / "notify"),
-        }
-        command = [str(Path(sys.executable).with_name("labfleet")), "webhooks"]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        started.append(process)
+            """
+        process = residents.start("webhooks", settings, credentials)
         if wait:
-            hear(systemd, b"READY=1")
+            residents.hear(b"READY=1")
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.fixture
@@ -112,29 +77,8 @@ def end_job(
     return end_job
 
 
-def hear(systemd: socket.socket, what: bytes) -> None:
-    while what not in systemd.recv(1000):
-        pass
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> float:
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, "waited in vain"
-        time.sleep(0.005)
-    return time.monotonic() - begin
-
-
-def end(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    process.send_signal(signal.SIGTERM)
-    # What systemd waits for before it kills (TimeoutStopSec=30).
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 0, log
-    return [json.loads(line) for line in log.splitlines()]
-
-
 def test_it_tells_systemd_calls_at_once_and_ends_cleanly(
-    start: Start, systemd: socket.socket, receiver: Receiver, end_job: Callable[[], str], user: User
+    start: Start, residents: Residents, receiver: Receiver, end_job: Callable[[], str], user: User
 ) -> None:
     early = end_job()
     process = start()
@@ -142,9 +86,9 @@ def test_it_tells_systemd_calls_at_once_and_ends_cleanly(
     time.sleep(1)  # asleep by now: only the notification can wake it in time
     late = end_job()
     assert wait_for(lambda: len(receiver.got) == 2) < POLL_SECONDS / 2
-    hear(systemd, b"WATCHDOG=1")
+    residents.hear(b"WATCHDOG=1")
     log = end(process)
-    hear(systemd, b"STOPPING=1")
+    residents.hear(b"STOPPING=1")
     assert [got.told["job"] for got in receiver.got] == [early, late]
     assert all(got.verified(secret_of(user.id, ["new"])) for got in receiver.got)
     assert [line["event"] for line in log] == ["webhooks start", *["webhook called"] * 2, "webhooks end"]
@@ -206,7 +150,7 @@ def test_two_processes_share_the_work(
 
 def test_it_outlives_the_database(
     start: Start,
-    systemd: socket.socket,
+    residents: Residents,
     receiver: Receiver,
     end_job: Callable[[], str],
     sessions: Sessions,
@@ -215,7 +159,7 @@ def test_it_outlives_the_database(
     with sessions.begin() as session:
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         session.execute(text(f"{cut} AND pid <> pg_backend_pid()"))
-    hear(systemd, b"The database is away.")
+    residents.hear(b"The database is away.")
     end_job()
     wait_for(lambda: len(receiver.got) == 1)
     assert "database away, trying again" in {line["event"] for line in end(process)}

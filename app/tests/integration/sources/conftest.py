@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import os
 import subprocess
-import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from resident import Residents, database_section, wait_for
 from sqlalchemy import URL
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -24,14 +22,6 @@ from labfleet.sources import fetches, service
 from labfleet.sources.spec import Definition
 
 Sessions = sessionmaker[Session]
-LABFLEET = str(Path(sys.executable).with_name("labfleet"))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, "waited in vain"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -104,13 +94,11 @@ class Lab:
     store: BlobStore
     folder: Path
     work: Path
-    environment: dict[str, str]
+    run: Callable[[str], subprocess.Popen[str]]
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def start(self, name: str) -> subprocess.Popen[str]:
-        self.processes[name] = subprocess.Popen(
-            [LABFLEET, name], env=self.environment, stderr=subprocess.PIPE, text=True
-        )
+        self.processes[name] = self.run(name)
         return self.processes[name]
 
     def source(self, name: str = "cells", lifetime: int = 3600, **definition: Any) -> uuid.UUID:
@@ -152,6 +140,7 @@ class Lab:
 def lab(
     tmp_path: Path,
     database_url: URL,
+    residents: Residents,
     sessions: Sessions,
     user: User,
     store: BlobStore,
@@ -159,18 +148,13 @@ def lab(
     site: Site,
 ) -> Iterator[Lab]:
     """Loader and fetcher at work, with the web server's address open to them."""
-    (tmp_path / "database_password").write_text(f"{database_url.password or ''}\n", encoding="utf-8")
     work = tmp_path / "work"
     work.mkdir()
-    (tmp_path / "webserver.toml").write_text(
-        f"""
+    settings = f"""
         [web]
         public_url = "https://lab.example"
         store = "{store.root}"
-        [database]
-        hosts = ["{database_url.host}"]
-        port = {database_url.port or 5432}
-        name = "{database_url.database}"
+        {database_section(database_url)}
         user = "{database_url.username}"
         [dispatcher]
         runner_urls = ["http://127.0.0.1:9"]
@@ -183,16 +167,13 @@ def lab(
         silent_seconds = 30
         seconds = 200
         max_bytes = 2000000
-        """,
-        encoding="utf-8",
-    )
-    environment = {
-        **os.environ,
-        "LABFLEET_CONFIG": str(tmp_path / "webserver.toml"),
-        "CREDENTIALS_DIRECTORY": str(tmp_path),
-        "TMPDIR": str(work),
-    }
-    lab = Lab(sessions, user, store, folder, work, environment)
+        """
+    credentials = {"database_password": database_url.password or ""}
+
+    def run(name: str) -> subprocess.Popen[str]:
+        return residents.start(name, settings, credentials, TMPDIR=str(work))
+
+    lab = Lab(sessions, user, store, folder, work, run)
 
     def known() -> bool:
         with sessions() as db:

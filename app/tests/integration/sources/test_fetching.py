@@ -8,13 +8,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from resident import wait_for
 
 from labfleet.datasets import service as datasets
 from labfleet.db.models import Dataset, User
 from labfleet.errors import Forbidden, UnknownSource
 from labfleet.sources import access, fetches, service
 
-from .conftest import Lab, Site, wait_for
+from .conftest import Lab, Site
 
 CELLS = b"cell,count\na,1\nb,2\n"
 

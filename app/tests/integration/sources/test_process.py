@@ -6,16 +6,14 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from resident import Residents, database_section, end, wait_for
 from sqlalchemy import URL, func, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -30,13 +28,6 @@ POLL_SECONDS = 60
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    store = BlobStore(tmp_path / "store")
-    store.prepare()
-    return store
-
-
-@pytest.fixture
 def upload(sessions: Sessions, store: BlobStore, user: User) -> Callable[..., uuid.UUID]:
     def upload(name: str, content: bytes) -> uuid.UUID:
         with sessions.begin() as db:
@@ -47,71 +38,30 @@ def upload(sessions: Sessions, store: BlobStore, user: User) -> Callable[..., uu
 
 
 @pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[socket.socket]:
-    """The socket on which processes speak to systemd."""
-    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    heard.bind(str(tmp_path / "notify"))
-    heard.settimeout(60)
-    yield heard
-    heard.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path, database_url: URL, systemd: socket.socket, store: BlobStore) -> Iterator[Start]:
+def start(tmp_path: Path, database_url: URL, residents: Residents, store: BlobStore) -> Start:
     """Start a process, and wait until it is ready."""
-    (tmp_path / "database_password").write_text(f"{database_url.password or ''}\n", encoding="utf-8")
+    credentials = {"database_password": database_url.password or ""}
     (tmp_path / "work").mkdir()
-    started: list[subprocess.Popen[str]] = []
 
     def start(**settings: Any) -> subprocess.Popen[str]:
         lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
-        (tmp_path / "webserver.toml").write_text(
-            f"""
+        text = f"""
             [web]
             public_url = "https://lab.example"
             store = "{store.root}"
-            [database]
-            hosts = ["{database_url.host}"]
-            port = {database_url.port}
-            name = "{database_url.database}"
+            {database_section(database_url)}
             [dispatcher]
             database_user = "{database_url.username}"
             runner_urls = ["http://127.0.0.1:9"]
             [data]
             poll_seconds = {POLL_SECONDS}
             {lines}
-            """,
-            encoding="utf-8",
-        )
-        environment = {
-            **os.environ,
-            "LABFLEET_CONFIG": str(tmp_path / "webserver.toml"),
-            "CREDENTIALS_DIRECTORY": str(tmp_path),
-            "NOTIFY_SOCKET": str(tmp_path / "notify"),
-            "TMPDIR": str(tmp_path / "work"),
-        }
-        command = [str(Path(sys.executable).with_name("labfleet")), "data"]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        hear(systemd, b"READY=1")
+            """
+        process = residents.start("data", text, credentials, TMPDIR=str(tmp_path / "work"))
+        residents.hear(b"READY=1")
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def hear(systemd: socket.socket, what: bytes) -> None:
-    while what not in systemd.recv(1000):
-        pass
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, "waited in vain"
-        time.sleep(0.02)
+    return start
 
 
 @pytest.fixture
@@ -123,13 +73,6 @@ def seen(sessions: Sessions) -> Callable[[uuid.UUID], Preview]:
             return found
 
     return seen
-
-
-def ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 0, log
-    return [json.loads(line) for line in log.splitlines()]
 
 
 def test_a_table_is_looked_through_as_soon_as_it_is_there(
@@ -145,7 +88,7 @@ def test_a_table_is_looked_through_as_soon_as_it_is_there(
     assert (result["rows"], result["columns_total"]) == (2, 2)
     with pytest.raises(AssertionError):
         seen(other)
-    log = ended(process)
+    log = end(process)
     assert [line["event"] for line in log] == ["data starts", *["preview made"] * 2, "data ends"]
     assert "secret" not in json.dumps(log)
     assert list((tmp_path / "work").iterdir()) == []
@@ -197,7 +140,7 @@ def test_stopped_at_work_the_next_one_takes_it_up(
     dataset = upload("long.csv", b"a,b\n" + rows * 10)
     process = start()
     wait_for(lambda: seen(dataset).state == "running")
-    ended(process)
+    end(process)
     assert (seen(dataset).state, seen(dataset).tries) in {("queued", 0), ("done", 1)}
     start()
     wait_for(lambda: seen(dataset).state == "done")
