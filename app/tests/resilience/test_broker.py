@@ -30,7 +30,7 @@ ALL = tuple((kind, seconds) for kind in OUTAGES for seconds in (10, 30, 600))
 CASES = ALL if os.environ.get("LABFLEET_RESILIENCE") == "full" else USUAL
 """`LABFLEET_RESILIENCE=full` asks for every outage, also those of ten minutes."""
 
-MEANWHILE = 30
+MEANWHILE = 12
 """Tasks that come while the broker is away: how quickly the fleet works off more is another question."""
 
 CONSUMER_TIMEOUT = 4
