@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -219,23 +219,37 @@ class Protocol(Base):
     shares: Mapped[list[ProtocolShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
 
 
-class ProtocolShare(Base):
-    """A user, or a group, that may see and use a protocol of somebody else."""
-
-    __tablename__ = "protocol_shares"
-    __table_args__ = (
-        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
-        UniqueConstraint("protocol_id", "user_id"),
-        UniqueConstraint("protocol_id", "group_name"),
-    )
+class _Share:
+    """With whom something of somebody is shared: a user, or a group."""
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
-    protocol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("protocols.id", ondelete="CASCADE"))
     user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
-    user: Mapped[User | None] = relationship()
+    @declared_attr
+    @classmethod
+    def user(cls) -> Mapped[User | None]:
+        """The user, where it is one."""
+        return relationship()
+
+
+def _one_each(thing: str) -> tuple[CheckConstraint, UniqueConstraint, UniqueConstraint]:
+    """Either a user or a group, and each once for a thing."""
+    return (
+        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
+        UniqueConstraint(thing, "user_id"),
+        UniqueConstraint(thing, "group_name"),
+    )
+
+
+class ProtocolShare(_Share, Base):
+    """A user, or a group, that may see and use a protocol of somebody else."""
+
+    __tablename__ = "protocol_shares"
+    __table_args__ = _one_each("protocol_id")
+
+    protocol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("protocols.id", ondelete="CASCADE"))
 
 
 class ProtocolVersion(Base):
@@ -307,23 +321,13 @@ class Dataset(Base):
     shares: Mapped[list[DatasetShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
 
 
-class DatasetShare(Base):
+class DatasetShare(_Share, Base):
     """A user, or a group, that may see and use a dataset of somebody else."""
 
     __tablename__ = "dataset_shares"
-    __table_args__ = (
-        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
-        UniqueConstraint("dataset_id", "user_id"),
-        UniqueConstraint("dataset_id", "group_name"),
-    )
+    __table_args__ = _one_each("dataset_id")
 
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
-    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), index=True)
-    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-
-    user: Mapped[User | None] = relationship()
 
 
 class Preview(Base):
@@ -362,7 +366,7 @@ class Source(Base):
     """Where data comes from: a handler, its parameters, and what is made of it (`labfleet.sources.spec`).
 
     `public` is for everybody; else the owner and whom it is shared with see and fetch it. `dataset_id` is
-    what was made of it last. `credentials` is for what handlers may need; none does yet.
+    what was made of it last.
     """
 
     __tablename__ = "sources"
@@ -377,8 +381,6 @@ class Source(Base):
     description: Mapped[str] = mapped_column(server_default="")
     definition: Mapped[dict[str, Any]]
     lifetime_seconds: Mapped[int]
-    credentials: Mapped[str | None] = mapped_column(deferred=True)
-    credentials_at: Mapped[datetime | None]
     dataset_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("datasets.id", ondelete="SET NULL"), index=True
     )
@@ -392,23 +394,13 @@ class Source(Base):
     shares: Mapped[list[SourceShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
 
 
-class SourceShare(Base):
+class SourceShare(_Share, Base):
     """A user, or a group, that may see and fetch a source of somebody else."""
 
     __tablename__ = "source_shares"
-    __table_args__ = (
-        CheckConstraint("(user_id IS NULL) <> (group_name IS NULL)", name="one"),
-        UniqueConstraint("source_id", "user_id"),
-        UniqueConstraint("source_id", "group_name"),
-    )
+    __table_args__ = _one_each("source_id")
 
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     source_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("sources.id", ondelete="CASCADE"))
-    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    group_name: Mapped[str | None] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), index=True)
-    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-
-    user: Mapped[User | None] = relationship()
 
 
 class Fetch(Base):

@@ -159,7 +159,7 @@ class Carrier:
             _log.info("fetch loaded", changed=changed, bytes=size, **about)
 
     def _load(self, taken: fetches.Taken) -> tuple[bool, int]:
-        request = {**taken.definition, "credentials": self._credentials(taken)}
+        request = {**taken.definition, "credentials": {}}
         with self._asked(request) as connection:
             answer = Answer(connection, Teller(self._sessions, taken, self._stopping))
             answer.begin()
@@ -170,10 +170,6 @@ class Carrier:
                     accept=lambda blob: fetches.claim(session, taken, blob),
                 )
                 return fetches.succeed(session, taken, blob, answer.end or {}), blob.size
-
-    def _credentials(self, taken: fetches.Taken) -> Mapping[str, str]:
-        del taken
-        return {}
 
     def _failed(self, taken: fetches.Taken, error: Exception) -> None:
         passing = isinstance(error, OSError) or (isinstance(error, FetchFailed) and error.passing)

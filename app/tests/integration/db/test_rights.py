@@ -61,7 +61,7 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
         ("labfleet_dispatcher", "INSERT INTO jobs DEFAULT VALUES"),
         ("labfleet_dispatcher", "DELETE FROM tasks"),
         ("labfleet_dispatcher", "SELECT password_hash FROM users"),
-        ("labfleet_dispatcher", "SELECT credentials FROM sources"),
+        ("labfleet_dispatcher", "SELECT definition FROM sources"),
         ("labfleet_dispatcher", "SELECT 1 FROM fetches"),
         ("labfleet_web", "DELETE FROM tasks"),
         ("labfleet_web", "DELETE FROM events"),

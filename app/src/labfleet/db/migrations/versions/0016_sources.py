@@ -41,8 +41,6 @@ def upgrade() -> None:
         sa.Column("description", sa.Text, server_default="", nullable=False),
         sa.Column("definition", postgresql.JSONB, nullable=False),
         sa.Column("lifetime_seconds", sa.BigInteger, nullable=False),
-        sa.Column("credentials", sa.Text),
-        _time("credentials_at"),
         sa.Column("dataset_id", sa.Uuid),
         sa.Column("public", sa.Boolean, server_default=sa.text("false"), nullable=False),
         _time("created_at", now=True),
