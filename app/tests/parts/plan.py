@@ -160,9 +160,15 @@ def operations() -> Iterator[Job]:
         yield attacked("operations", path.parent)
 
 
+def fleet() -> Iterator[Job]:
+    """All that takes too long for every commit."""
+    yield from resilience()
+    yield from operations()
+
+
 def vagrant() -> Iterator[Job]:
-    """The shipped Vagrantfile by Debian's Vagrant."""
-    yield Job("vagrant", "vagrant", [pytest("vagrant", "tests/vagrant")], LOGS / "vagrant.log", alone="lab")
+    """The shipped Vagrantfile by Debian's Vagrant. It has a tree, a network and a port of its own."""
+    yield Job("vagrant", "vagrant", [pytest("vagrant", "tests/vagrant")], LOGS / "vagrant.log")
 
 
 # In the order in which they begin: what takes longest goes first.
@@ -170,6 +176,7 @@ PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     "single": lambda: acceptance("single", "local"),
     "resilience": resilience,
     "operations": operations,
+    "fleet": fleet,
     "lint": lint,
     "unit": unit,
     "protocols": protocols,
@@ -180,7 +187,7 @@ PARTS: dict[str, Callable[[], Iterator[Job]]] = {
 }
 
 # These run when they are asked for by name: with them a run would pass the time that it may take.
-BY_NAME = ("resilience", "operations")
+BY_NAME = ("resilience", "operations", "fleet")
 
 
 def jobs_of(part: str) -> Iterator[Job]:
