@@ -8,6 +8,7 @@ import grp
 import os
 import pwd
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ options:
     type: list
     elements: dict
     default: []
+  restarted:
+    description:
+      - The units among the files are restarted when C(written) names them. One that has run since before its file was
+        written is named too, as the file of a run that was cut off before it restarted it.
+    type: bool
+    default: false
   secret:
     description: Leave the contents out of the difference that is shown.
     type: bool
@@ -61,6 +68,7 @@ def main() -> None:
         argument_spec={
             "directories": {"type": "list", "elements": "dict", "default": [], "options": entry()},
             "files": {"type": "list", "elements": "dict", "default": [], "options": entry(content=True)},
+            "restarted": {"type": "bool", "default": False},
             "secret": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -70,7 +78,10 @@ def main() -> None:
         for wanted in module.params["directories"]:
             changes += keep_directory(wanted, module.check_mode)
         for wanted in module.params["files"]:
-            changes += keep_file(wanted, module.check_mode)
+            made = keep_file(wanted, module.check_mode)
+            if not made and module.params["restarted"]:
+                made = older(Path(wanted["path"]))
+            changes += made
     except (OSError, KeyError) as error:
         module.fail_json(msg=f"{wanted['path']}: {error}", written=[name(change) for change in changes])
     shown = [masked(change) if module.params["secret"] else change for change in changes]
@@ -109,6 +120,23 @@ def keep_file(wanted: dict[str, Any], check: bool) -> list[dict[str, str]]:
     if not check:
         replace(path, content, wanted)
     return [difference(path, before, asked(wanted), old, content)]
+
+
+def older(path: Path) -> list[dict[str, str]]:
+    """What is to be told of a unit that runs since before its file was written; nothing for one that does not run."""
+    shown = subprocess.run(
+        ["systemctl", "show", "--timestamp=unix", "--property=ActiveState,ActiveEnterTimestamp", path.name],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    unit = dict(line.partition("=")[::2] for line in shown.splitlines())
+    since = unit.get("ActiveEnterTimestamp", "").removeprefix("@")
+    if unit.get("ActiveState") != "active" or not since.isdigit():
+        return []
+    if int(since) >= int(path.stat().st_mtime):
+        return []
+    return [difference(path, "has run since before it was written", "restarted", "", "")]
 
 
 def replace(path: Path, content: str, wanted: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import stat
@@ -22,6 +23,9 @@ description:
     C(<prefix>/configurations/<release>.json).
   - C(state=restored) goes back to a release that ran before, and puts the files back that it ran with. Files
     that it did not have are removed, units among them stopped first. Nothing is restarted.
+  - C(state=begun) remembers in C(<prefix>/operation.json) that C(operation) has begun, which release ran before it, and
+    that it goes to C(release). What an operation that was cut off has said of the release before it stays.
+  - C(state=ended) forgets it.
   - C(state=told) changes nothing.
   - No secret may be among the files.
 options:
@@ -38,10 +42,15 @@ options:
     type: list
     elements: str
     default: []
+  operation:
+    description: What begins, for C(state=begun).
+    type: str
+    choices: ["", update, rollback]
+    default: ""
   state:
     description: What is wanted.
     type: str
-    choices: [current, restored, told]
+    choices: [current, restored, begun, ended, told]
     default: told
 author: Labfleet
 """
@@ -67,6 +76,16 @@ previous:
   description: The one that C(restored) goes back to by default; empty if there is none.
   type: str
   returned: always
+origin:
+  description: The release that ran before an operation that has begun and not ended, as long as there is a way back to it;
+    without such an operation, the current one.
+  type: str
+  returned: always
+back:
+  description: Where a rollback leads from here. After an update that was cut off, to the release before it, on machines
+    too that it had not come to; after a rollback that was cut off, to where it was going. Else the previous one.
+  type: str
+  returned: always
 written:
   description: Paths of the files that were put back or removed.
   type: list
@@ -83,13 +102,19 @@ def main() -> None:
             "prefix": {"type": "path", "required": True},
             "release": {"type": "str", "default": ""},
             "configuration": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["current", "restored", "told"], "default": "told"},
+            "operation": {"type": "str", "choices": ["", "update", "rollback"], "default": ""},
+            "state": {
+                "type": "str",
+                "choices": ["current", "restored", "begun", "ended", "told"],
+                "default": "told",
+            },
         },
         supports_check_mode=True,
     )
     releases = Releases(Path(module.params["prefix"]), module.params["configuration"])
     before, wanted = releases.current, module.params["release"]
     written: list[str] = []
+    marked = False
     try:
         if module.params["state"] == "current":
             after = releases.switch(wanted, module.check_mode)
@@ -97,13 +122,19 @@ def main() -> None:
             after, written = releases.restore(wanted, module.check_mode)
         else:
             after = before
+        if module.params["state"] == "begun":
+            marked = releases.begin(module.params["operation"], wanted, module.check_mode)
+        elif module.params["state"] == "ended":
+            marked = releases.end(module.check_mode)
     except (OSError, ValueError) as error:
         module.fail_json(msg=str(error), current=releases.current, before=before, written=written)
     module.exit_json(
-        changed=after != before or bool(written),
+        changed=after != before or bool(written) or marked,
         current=after,
         before=before,
         previous=releases.previous,
+        origin=releases.origin,
+        back=releases.back,
         written=written,
         diff={"before": f"{before}\n", "after": f"{after}\n"} if after != before else {},
     )
@@ -115,6 +146,7 @@ class Releases:
     def __init__(self, prefix: Path, patterns: list[str]) -> None:
         self._prefix = prefix
         self._patterns = patterns
+        self._mark = prefix / "operation.json"
 
     @property
     def current(self) -> str:
@@ -126,6 +158,48 @@ class Releases:
         """Name of the one before; empty if there is none, or it is not there any more."""
         name = self._target("previous")
         return name if name and self.kept(name).is_file() and self._installed(name) else ""
+
+    @property
+    def begun(self) -> dict[str, str]:
+        """What the operation that has begun and not ended has said of itself; empty if there is none."""
+        try:
+            said = json.loads(self._mark.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
+
+    @property
+    def origin(self) -> str:
+        """The release before the operation that has begun, if there is a way back to it; else the current one."""
+        name = self.begun.get("from", "")
+        return name if self._way_back(name) else self.current
+
+    @property
+    def back(self) -> str:
+        """Where a rollback leads; empty if nowhere."""
+        name = {"update": "from", "rollback": "to"}.get(self.begun.get("operation", ""), "")
+        wanted = self.begun.get(name, "")
+        return wanted if self._way_back(wanted) else self.previous
+
+    def begin(self, operation: str, release: str, check: bool) -> bool:
+        """Remember that an operation has begun which goes to `release`; whether that is news."""
+        if not operation:
+            raise ValueError("operation is empty: say what begins.")
+        before = {key: self.begun.get(key) for key in ("operation", "from", "to")}
+        said = {"operation": operation, "from": self.origin, "to": release}
+        if said == before:
+            return False
+        if not check:
+            now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+            _write(self._mark, json.dumps({**said, "at": now}), 0o644)
+        return True
+
+    def end(self, check: bool) -> bool:
+        """Forget the operation that has begun; whether there was one."""
+        there = self._mark.exists()
+        if there and not check:
+            self._mark.unlink()
+        return there
 
     def kept(self, name: str) -> Path:
         """Where a release's configuration is kept while another is the current one."""
@@ -197,6 +271,12 @@ class Releases:
     def _target(self, link: str) -> str:
         path = self._prefix / link
         return path.readlink().name if path.is_symlink() else ""
+
+    def _way_back(self, name: str) -> bool:
+        """Whether `restore` would take it."""
+        if not name or not self._installed(name):
+            return False
+        return name == self.current or self.kept(name).is_file()
 
     def _installed(self, name: str) -> bool:
         return (self._prefix / "releases" / name / "release.json").is_file()

@@ -119,7 +119,15 @@ UNITS_OF_TIER = {
     "queue": "nginx.service",
     "rabbitmq": "rabbitmq-server.service",
     "etcd": "etcd.service",
+    "balancer": "haproxy.service",
 }
+OPERATION = Path("/opt/labfleet/operation.json")
+"""There, while an update or a rollback is half-way."""
+
+BALANCER = Path("/usr/local/sbin/labfleet-balancer")
+CUT_OFF = "labfleet-dispatcher.service"
+"""Stands still for the moments in which the web application restarts, or for longer when a run is cut off then."""
+
 PATRONI = Path("/etc/patroni/config.yml")
 """There, where a database has standbys."""
 
@@ -237,7 +245,13 @@ def judge_unit(unit: dict[str, str], failed: list[str]) -> Findings:
         yield Finding(
             ERROR,
             f"The unit {name} does not run: it is {state} ({unit['SubState']}).",
-            f"'systemctl start {name}'; when that does not help, 'journalctl -u {name}' says why.",
+            f"'systemctl start {name}'; when that does not help, 'journalctl -u {name}' says why."
+            + (
+                " A run of update, rollback or rotate_secrets that was cut off leaves it so: run the same "
+                "again, or site.yml."
+                if name == CUT_OFF
+                else ""
+            ),
         )
     if unit.get("NeedDaemonReload") == "yes":
         yield Finding(
@@ -259,6 +273,21 @@ def releases(asked: Asked) -> Findings:
                 f"{path.name} runs the release {found[1].strip()}, and {now} is installed.",
                 "Run site.yml again: it goes on where it broke off.",
             )
+
+
+def operation(asked: Asked) -> Findings:
+    """An update or a rollback that has begun here and not ended."""
+    del asked
+    if not OPERATION.is_file():
+        return
+    said = json.loads(OPERATION.read_text(encoding="utf-8"))
+    yield Finding(
+        WARNING,
+        f"playbooks/{said['operation']}.yml has begun to take this machine from {said['from']} to {said['to']} "
+        f"(at {said['at']}), and has not ended.",
+        "Where it does not run any more, it was cut off: run it again, and it goes on. From an update that was cut off "
+        "playbooks/rollback.yml leads back, on all machines.",
+    )
 
 
 def release() -> str:
@@ -518,6 +547,31 @@ def judge_members(members: list[dict[str, Any]], own: str) -> Findings:
             )
 
 
+def balancer(asked: Asked) -> Findings:
+    """Webservers that the balancer sends no requests."""
+    if "balancer" not in asked.tiers or not BALANCER.is_file():
+        return
+    yield from judge_servers(said([str(BALANCER), "show"], asked))
+
+
+def judge_servers(shown: str) -> Findings:
+    """What `labfleet-balancer show` says of each webserver: `NAME: STATE, N requests`."""
+    for name, state in re.findall(r"^(\S+): ([A-Z]+)", shown, re.MULTILINE):
+        if state in {"DRAIN", "MAINT"}:
+            yield Finding(
+                WARNING,
+                f"The webserver {name} was taken out of the balancer ({state}) and gets no requests.",
+                "A run of update, rollback or rotate_secrets that was cut off leaves it so: run the same again, or "
+                f"site.yml. At once: 'labfleet-balancer in {name}'.",
+            )
+        elif state == "DOWN":
+            yield Finding(
+                ERROR,
+                f"The balancer finds the webserver {name} not well and sends it no requests.",
+                "See what this check says of that machine; it gets requests again by itself when it answers.",
+            )
+
+
 # --- what this machine's tiers need of others ---
 
 
@@ -720,12 +774,14 @@ class Failed(subprocess.CalledProcessError):
 CHECKS: tuple[Callable[[Asked], Findings], ...] = (
     units,
     releases,
+    operation,
     sites,
     application,
     publisher,
     broker,
     database,
     standbys,
+    balancer,
     others,
     disks,
     memory,

@@ -83,3 +83,25 @@ def test_secrets_stay_out_of_the_difference(files: ModuleType, tmp_path: Path) -
     (change,) = files.keep_file(entry(tmp_path / "a", content="hush"), check=True)
     assert change["after"] == "hush"
     assert "hush" not in str(files.masked(change).values())
+
+
+@pytest.mark.parametrize(
+    ("state", "since", "expected"),
+    [("active", -10, ["a.service"]), ("active", 0, []), ("inactive", -10, []), ("active", None, [])],
+)
+def test_a_unit_that_runs_since_before_its_file_was_written_is_told(
+    files: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    since: int | None,
+    expected: list[str],
+) -> None:
+    unit, systemctl = tmp_path / "a.service", tmp_path / "bin" / "systemctl"
+    unit.write_text("[Service]\n")
+    entered = "" if since is None else f"@{int(unit.stat().st_mtime) + since}"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f"#!/bin/sh\necho ActiveState={state}\necho ActiveEnterTimestamp={entered}\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=":")
+    assert [files.name(change) for change in files.older(unit)] == expected

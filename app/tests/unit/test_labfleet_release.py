@@ -86,3 +86,46 @@ def test_no_way_back_to_what_is_gone(releases: Any, tmp_path: Path) -> None:
     assert releases.previous == ""
     with pytest.raises(ValueError, match="not here any more"):
         releases.restore("1.0.0-aaa", check=False)
+
+
+def test_an_update_that_was_cut_off_knows_what_ran_before_it(releases: Any) -> None:
+    assert (releases.origin, releases.back) == ("1.0.0-aaa", "")
+    assert releases.begin("update", "1.1.0-bbb", check=False)
+    releases.switch("1.1.0-bbb", check=False)
+    assert releases.current == "1.1.0-bbb"
+    assert (releases.origin, releases.back) == ("1.0.0-aaa", "1.0.0-aaa")
+    assert not releases.begin("update", "1.1.0-bbb", check=False)
+    assert releases.end(check=False)
+    assert (releases.origin, releases.begun) == ("1.1.0-bbb", {})
+    assert not releases.end(check=False)
+
+
+def test_a_machine_that_the_update_had_not_come_to_stays_in_a_rollback(releases: Any) -> None:
+    releases.begin("update", "1.1.0-bbb", check=False)
+    assert releases.back == releases.current == "1.0.0-aaa"
+
+
+def test_a_rollback_that_was_cut_off_goes_on_to_where_it_went(releases: Any) -> None:
+    releases.switch("1.1.0-bbb", check=False)
+    releases.begin("rollback", releases.back, check=False)
+    releases.restore("", check=False)
+    assert (releases.current, releases.previous) == ("1.0.0-aaa", "")
+    assert releases.back == "1.0.0-aaa"
+    assert releases.restore(releases.back, check=False) == ("1.0.0-aaa", [])
+
+
+def test_where_there_is_no_way_back_any_more_it_leads_nowhere(releases: Any) -> None:
+    releases.begin("update", "1.1.0-bbb", check=False)
+    releases.switch("1.1.0-bbb", check=False)
+    releases.kept("1.0.0-aaa").unlink()
+    assert (releases.origin, releases.back) == ("1.1.0-bbb", "")
+
+
+def test_check_mode_begins_and_ends_nothing(releases: Any) -> None:
+    assert releases.begin("update", "1.1.0-bbb", check=True)
+    assert releases.begun == {}
+    releases.begin("update", "1.1.0-bbb", check=False)
+    assert releases.end(check=True)
+    assert releases.begun["from"] == "1.0.0-aaa"
+    with pytest.raises(ValueError, match="say what begins"):
+        releases.begin("", "1.1.0-bbb", check=False)

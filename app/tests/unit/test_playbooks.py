@@ -41,6 +41,48 @@ def given(task: dict[str, Any]) -> str:
     )
 
 
+def plays(name: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = yaml.safe_load((ROOT / "playbooks" / name).read_text(encoding="utf-8"))
+    return [entry for entry in entries if "hosts" in entry]
+
+
+@pytest.mark.parametrize("name", ["update.yml", "rollback.yml", "rotate_secrets.yml"])
+def test_what_stops_the_dispatcher_starts_it_first_after_a_run_that_was_cut_off(name: str) -> None:
+    first = plays(name)[0]
+    assert first["hosts"] == "webserver"
+    assert [task["ansible.builtin.include_tasks"] for task in first["tasks"]] == ["tasks/taken_up.yml"]
+
+
+@pytest.mark.parametrize("name", ["update.yml", "rollback.yml"])
+def test_what_has_begun_ends_on_the_same_machines(name: str) -> None:
+    """Begun before anything is switched, and ended after all that switches."""
+    seen = [
+        (number, set(play["hosts"].split(":")), task["labfleet_release"]["state"])
+        for number, play in enumerate(plays(name))
+        for task, _ in tasks([play], here=False)
+        if task.get("labfleet_release", {}).get("state")
+    ]
+    (begin, begun_on, begun), (end, ended_on, ended) = seen
+    assert (begun, ended) == ("begun", "ended")
+    assert begun_on == ended_on == {"webserver", "queue", "worker"}
+    switching = [
+        number
+        for number, play in enumerate(plays(name))
+        if any(
+            word in json.dumps(play)
+            for word in ("release_restored", '["configure", "run"]', '"configure", "run"')
+        )
+    ]
+    assert begin < min(switching)
+    assert max(switching) < end
+
+
+@pytest.mark.parametrize("name", ["queue.yml", "webserver.yml", "worker.yml"])
+def test_a_tier_that_is_deployed_is_half_way_no_more(name: str) -> None:
+    states = [task.get("labfleet_release", {}).get("state") for task, _ in tasks(plays(name), here=False)]
+    assert states.count("ended") == 1
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_path_of_the_controller(path: Path) -> None:
     entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []

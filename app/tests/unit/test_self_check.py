@@ -66,6 +66,40 @@ def test_a_unit_that_should_run_and_does_not(
     assert what is None or what in found[0][1]
 
 
+def test_a_dispatcher_that_a_run_has_left_is_told_as_such(checks: ModuleType) -> None:
+    unit = {
+        "Id": "labfleet-dispatcher.service",
+        "ActiveState": "inactive",
+        "SubState": "dead",
+        "LoadState": "loaded",
+    }
+    (found,) = checks.judge_unit(unit, [])
+    assert "rotate_secrets that was cut off leaves it so" in found.remedy
+    (other,) = checks.judge_unit({**unit, "Id": "labfleet-web.service"}, [])
+    assert "cut off" not in other.remedy
+
+
+def test_an_update_that_has_not_ended(
+    checks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "OPERATION", tmp_path / "operation.json")
+    assert told(checks.operation(asked(checks))) == []
+    said = {"operation": "update", "from": "1.0-a", "to": "1.1-b", "at": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / "operation.json").write_text(json.dumps(said))
+    ((level, what),) = told(checks.operation(asked(checks)))
+    assert level == "warning"
+    assert "playbooks/update.yml has begun to take this machine from 1.0-a to 1.1-b" in what
+
+
+def test_webservers_that_get_no_requests(checks: ModuleType) -> None:
+    shown = "one: UP, 3 requests\ntwo: DRAIN, 0 requests\nthree: DOWN, 0 requests\nfour: UP 2/3, 0 requests\n"
+    found = told(checks.judge_servers(shown))
+    assert [level for level, _ in found] == ["warning", "error"]
+    assert "two was taken out of the balancer" in found[0][1]
+    assert "three not well" in found[1][1]
+    assert told(checks.judge_servers("HAProxy does not run here.\n")) == []
+
+
 def test_a_unit_that_has_failed_is_told_once(checks: ModuleType) -> None:
     unit = {"Id": "a.service", "ActiveState": "failed", "SubState": "failed", "LoadState": "loaded"}
     assert told(checks.judge_unit(unit, ["a.service"])) == []
