@@ -237,6 +237,8 @@ class SourcesSection(Section):
     folders: list[Path] = Field(default_factory=list)
     # Authorities to trust besides the system's.
     ca_file: Path | None = None
+    # Whether credentials may be shown over a connection that is not encrypted.
+    clear_credentials: bool = False
     socket: Path = Path("/run/labfleet-fetcher/fetcher.sock")
     # How long what was fetched is good for, where the source does not say.
     lifetime_seconds: int = Field(default=86400, ge=0)

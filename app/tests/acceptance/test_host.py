@@ -296,10 +296,10 @@ EVERYWHERE = {"labfleet-firewall.service"}
 PASSING = ("labfleet-attempt-", "labfleet-lab-")
 """Units of running attempts, and those that the image of a test machine brings."""
 CREDENTIALS = {
-    "labfleet-web": {"database_password", "signing_keys", "session_key", "worker_tokens"},
+    "labfleet-web": {"database_password", "signing_keys", "session_key", "source_keys", "worker_tokens"},
     "labfleet-dispatcher": {"database_password", "signing_keys", "runner_password"},
     "labfleet-data": {"database_password"},
-    "labfleet-loader": {"database_password"},
+    "labfleet-loader": {"database_password", "source_keys"},
     "labfleet-fetcher": set(),
     "labfleet-runner": {"front_ends"},
     "labfleet-publisher": {"broker_password"},

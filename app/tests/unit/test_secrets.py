@@ -27,12 +27,13 @@ VALUES = (
     "webserver_runner_password",
     "webserver_signing_keys",
     "webserver_session_keys",
+    "webserver_source_keys",
     "webserver_worker_tokens",
     "webserver_admin_password",
     "worker_broker_password",
     "worker_token",
 )
-KEYS = ("webserver_signing_keys", "webserver_session_keys")
+KEYS = ("webserver_signing_keys", "webserver_session_keys", "webserver_source_keys")
 Values = dict[str, Any]
 
 
@@ -138,7 +139,7 @@ def test_what_one_tier_gives_is_good_at_the_other_in_every_step(tmp_path: Path) 
     lab.rotation.begin(names, 48)
     # `site` is what a site.yml makes of a change that is not finished.
     learn, use, site = lab.values("learn", "use", "site")
-    lab.rotation.keep(["signing_key", "session_key"], 8, 1_800_000_000.0)
+    lab.rotation.keep(["signing_key", "session_key", "source_key"], 8, 1_800_000_000.0)
     [forget] = lab.values("forget")
     lab.rotation.end()
     [after] = lab.values("site")

@@ -83,8 +83,20 @@ def list_handlers(client: Client, as_json: bool) -> None:
             need = "" if name in handler["parameters"].get("required", []) else " (optional)"
             words = ". ".join(filter(None, [what.get("title"), what.get("description")]))
             out.print(f"  {name}{need}: {words}", markup=False)
+        if names := ", ".join(handler["credentials"].get("properties", {})):
+            out.print(f"  credentials (optional): {names}", markup=False)
     if answer["folders"]:
         out.print(f"\nFolders that are open: {', '.join(answer['folders'])}", markup=False)
+
+
+def _credentials_options(function: Callable[..., None]) -> Callable[..., None]:
+    ask = click.option("--ask-credentials", "ask", is_flag=True, help="Ask for them, without showing them.")
+    read = click.option(
+        "--credentials",
+        type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+        help="A YAML or JSON file with the handler's credentials (NAME: VALUE), - for standard input.",
+    )
+    return read(ask(function))
 
 
 @sources.command("add")
@@ -100,6 +112,7 @@ def list_handlers(client: Client, as_json: bool) -> None:
     help="A YAML or JSON file with the list of steps.",
 )
 @click.option("--lifetime", type=click.IntRange(0), help="For how many seconds what was fetched is good.")
+@_credentials_options
 @json_option
 @with_client
 def add_source(  # noqa: PLR0917 - click gives one argument for each option
@@ -112,17 +125,21 @@ def add_source(  # noqa: PLR0917 - click gives one argument for each option
     sheet: str | None,
     transform: Path | None,
     lifetime: int | None,
+    credentials: Path | None,
+    ask: bool,
     as_json: bool,
 ) -> None:
     """Make the source NAME, which is fetched by HANDLER with these parameters; prints its id.
 
     For example: labfleet sources add cells http url=https://example.org/cells.csv
     """
+    given = _given(client, handler, credentials, ask)
     definition: dict[str, Any] = {"handler": handler, "parameters": dict(map(_pair, parameters))}
     definition |= {"format": form} if form else {}
     definition |= {"sheet": sheet} if sheet else {}
     definition |= {"transform": _steps(transform)} if transform else {}
     body = {"name": name, "description": description, "definition": definition, "lifetime_seconds": lifetime}
+    body |= {"credentials": given} if given else {}
     answer = client.post("sources", body)
     if as_json:
         print_json(answer)
@@ -140,6 +157,50 @@ def _pair(text: str) -> tuple[str, Any]:
     except ValueError:
         read = value
     return name, value if read is None else read
+
+
+def _given(client: Client, handler: str, path: Path | None, ask: bool) -> dict[str, str]:
+    """The credentials from a file, or as they are typed."""
+    if path and ask:
+        raise click.UsageError("Either --credentials or --ask-credentials.")
+    if path:
+        return _read_credentials(path)
+    return _asked_credentials(client, handler) if ask else {}
+
+
+def _read_credentials(path: Path) -> dict[str, str]:
+    with click.open_file(str(path), encoding="utf-8") as file:
+        try:
+            found = yaml.safe_load(file)
+        except (yaml.YAMLError, UnicodeDecodeError):  # what it says of the line might be the secret
+            found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(x, str) for x in found.values()):
+        raise Invalid(
+            f"{path} has no credentials that can be read.",
+            hint="Write one on a line: NAME, a colon, and the value in quotation marks. "
+            "'labfleet sources handlers' names them.",
+        )
+    return {str(name): value for name, value in found.items()}
+
+
+def _asked_credentials(client: Client, handler: str) -> dict[str, str]:
+    known = {each["name"]: each for each in client.get("sources/handlers")["items"]}
+    if handler not in known:
+        raise NotFound(f"There is no handler '{handler}'.", hint="'labfleet sources handlers' lists them.")
+    wanted = known[handler]["credentials"].get("properties", {})
+    if not wanted:
+        raise Invalid(f"The handler '{handler}' takes no credentials.", hint="Leave --ask-credentials out.")
+    typed = {
+        name: click.prompt(
+            f"{what.get('title', name)} (empty for none)",
+            default="",
+            show_default=False,
+            hide_input=what.get("format") == "password",
+            err=True,
+        )
+        for name, what in wanted.items()
+    }
+    return {name: value for name, value in typed.items() if value}
 
 
 def _steps(path: Path) -> Any:
@@ -164,6 +225,10 @@ def show_source(client: Client, source: str, as_json: bool) -> None:
     if found["description"]:
         click.echo(found["description"])
     click.echo(yaml.safe_dump(found["definition"], sort_keys=False, allow_unicode=True).rstrip())
+    if found["credentials"]:
+        click.echo(
+            f"credentials: {', '.join(found['credentials'])}, given {local_time(found['credentials_at'])}"
+        )
     click.echo(f"good for: {time_text(found['lifetime_seconds'])}")
     click.echo(f"dataset: {found['dataset'] or 'none yet'}")
     click.echo()
@@ -228,6 +293,28 @@ def _followed(client: Client, fetch: dict[str, Any], *, quiet: bool) -> dict[str
         time.sleep(POLL_SECONDS)
         fetch = client.get(at("sources", fetch["source"], "fetches", fetch["id"]))
     return fetch
+
+
+@sources.command("credentials", epilog=NAMED)
+@click.argument("source")
+@click.option(
+    "--from",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A YAML or JSON file with them (NAME: VALUE), - for standard input; asks for them without it.",
+)
+@click.option("--remove", is_flag=True, help="Take them away.")
+@with_client
+def set_credentials(client: Client, source: str, path: Path | None, remove: bool) -> None:
+    """Give your SOURCE other credentials: all of them at once. They are never shown again."""
+    if path and remove:
+        raise click.UsageError("Either --from or --remove.")
+    found = _found(client, source)
+    given = {} if remove else _given(client, found["definition"]["handler"], path, path is None)
+    if not given and not remove:
+        raise click.UsageError("None were given. To take them away: --remove")
+    answer = client.patch(at("sources", found["id"]), {"credentials": given})
+    click.echo(f"Source {found['name']}: credentials {', '.join(answer['credentials']) or 'removed'}.")
 
 
 @sources.command("cancel", epilog=NAMED)

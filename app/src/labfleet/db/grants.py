@@ -35,6 +35,7 @@ WEB: Mapping[str, str] = {
     "previews": CHANGE,
     "sources": ALL,
     "source_shares": ALL,
+    "source_credentials": ALL,
     "source_handlers": ALL,
     "fetches": ALL,
     "jobs": ALL,

@@ -392,6 +392,23 @@ class Source(Base):
     owner: Mapped[User] = relationship()
     dataset: Mapped[Dataset | None] = relationship()
     shares: Mapped[list[SourceShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+    credentials: Mapped[SourceCredentials | None] = relationship(viewonly=True)
+
+
+class SourceCredentials(Base):
+    """What a source shows to where it fetches from, sealed (`labfleet.sources.vault`)."""
+
+    __tablename__ = "source_credentials"
+
+    source_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("sources.id", ondelete="CASCADE"), primary_key=True
+    )
+    # Read by nobody but the loader.
+    sealed: Mapped[str] = mapped_column(deferred=True)
+    # Which credentials there are, and what the key is called that has sealed them.
+    names: Mapped[list[str]]
+    key: Mapped[str]
+    set_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class SourceShare(_Share, Base):

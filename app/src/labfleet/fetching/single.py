@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 from labfleet.config import SourcesSection, web_settings
 from labfleet.datasets import apart
@@ -75,7 +76,8 @@ def main() -> None:
 def scrubbed(message: str, credentials: Mapping[str, str]) -> str:
     """The message without any credential that may stand in it."""
     for secret in sorted(filter(None, credentials.values()), key=len, reverse=True):
-        message = message.replace(secret, "***")
+        for shown in (secret, quote(secret, safe="")):
+            message = message.replace(shown, "***")
     return message
 
 
@@ -124,6 +126,7 @@ def _fetch(request: Mapping[str, Any], section: SourcesSection, work: Path, writ
         silent_seconds=section.silent_seconds,
         folders=tuple(section.folders),
         ca_file=section.ca_file,
+        clear_credentials=section.clear_credentials,
         tell=_Teller(writer),
     )
     fetched = handler().fetch(task)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from labfleet.datasets import service as datasets
 from labfleet.datasets.names import BadName, check_name
 from labfleet.datasets.store import Blob
-from labfleet.db.models import Dataset, DatasetShare, Fetch, Source, User
+from labfleet.db.models import Dataset, DatasetShare, Fetch, Source, SourceCredentials, User
 from labfleet.errors import NotFound, WrongState
 from labfleet.jobs import quotas
 from labfleet.sources import access
@@ -35,13 +35,14 @@ BEAT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Taken:
-    """A fetch to be carried; `number` says which try it is."""
+    """A fetch to be carried; `number` says which try it is, `sealed` are the source's credentials."""
 
     fetch_id: uuid.UUID
     number: int
     source_id: uuid.UUID
     owner_id: uuid.UUID
     definition: dict[str, Any]
+    sealed: str | None = None
 
 
 class Lost(Exception):
@@ -149,7 +150,10 @@ def take(session: Session, tries: int) -> Taken | None:
         row.due_at = _later(BEAT_SECONDS)
         session.flush()
         source = session.get_one(Source, row.source_id)
-        return Taken(row.id, row.tries, source.id, source.owner_id, source.definition)
+        sealed = session.scalar(
+            select(SourceCredentials.sealed).where(SourceCredentials.source_id == source.id)
+        )
+        return Taken(row.id, row.tries, source.id, source.owner_id, source.definition, sealed)
     return None
 
 

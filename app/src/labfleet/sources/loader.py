@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet import systemd
-from labfleet.config import SourcesSection, WebserverSettings, credential, web_settings
+from labfleet.config import SourcesSection, WebserverSettings, credential, credential_lines, web_settings
 from labfleet.datasets.store import BlobStore
 from labfleet.db.engine import database_url, engine_for, session_factory
 from labfleet.dispatch.listener import Listener
@@ -30,8 +30,9 @@ from labfleet.errors import LabfleetError
 from labfleet.fetching.handlers.base import FetchFailed
 from labfleet.fetching.wire import Answer, Json
 from labfleet.log import configure, get_logger
-from labfleet.sources import fetches, service
+from labfleet.sources import credentials, fetches, service
 from labfleet.sources import loader_metrics as metrics
+from labfleet.sources.vault import Vault
 
 _log = get_logger(__name__)
 SILENT_SECONDS = 60
@@ -39,6 +40,7 @@ SILENT_SECONDS = 60
 TELL_SECONDS = 1.0
 STOPPING_SECONDS = 20
 HANDLERS_SECONDS = 5.0
+RENEW_SECONDS = 3600.0
 
 
 class Stopped(Exception):
@@ -53,10 +55,13 @@ class Fetches(Loop):
         store: BlobStore,
         section: SourcesSection,
         sessions: sessionmaker[Session],
+        vault: Vault,
         listen: Callable[[], Listener],
     ) -> None:
         super().__init__("Carries fetches.", section.poll_seconds, listen)
-        self._carrier = Carrier(store, section, sessions, lambda: self.stopping)
+        self._carrier = Carrier(store, section, sessions, vault, lambda: self.stopping)
+        self._vault = vault
+        self._renew_at = 0.0
         self._section = section
         self._sessions = sessions
         self._busy: dict[uuid.UUID, threading.Thread] = {}
@@ -66,6 +71,9 @@ class Fetches(Loop):
         """Begin what is due, as far as there is room."""
         if not self._handlers_known:
             self._handlers_known = self._carrier.learn_handlers()
+        if time.monotonic() >= self._renew_at:
+            renew_credentials(self._sessions, self._vault)
+            self._renew_at = time.monotonic() + RENEW_SECONDS
         while not self.stopping and self._room() and self._one():
             systemd.notify("WATCHDOG=1")
 
@@ -118,8 +126,10 @@ class Carrier:
         store: BlobStore,
         section: SourcesSection,
         sessions: sessionmaker[Session],
+        vault: Vault,
         stopping: Callable[[], bool],
     ) -> None:
+        self._vault = vault
         self._store = store
         self._section = section
         self._sessions = sessions
@@ -159,7 +169,8 @@ class Carrier:
             _log.info("fetch loaded", changed=changed, bytes=size, **about)
 
     def _load(self, taken: fetches.Taken) -> tuple[bool, int]:
-        request = {**taken.definition, "credentials": {}}
+        opened = credentials.opened(self._vault, taken.sealed, taken.source_id, taken.definition)
+        request = {**taken.definition, "credentials": opened}
         with self._asked(request) as connection:
             answer = Answer(connection, Teller(self._sessions, taken, self._stopping))
             answer.begin()
@@ -224,25 +235,40 @@ class Teller:
             fetches.tell(session, self._taken, event.get("progress"), event.get("text"))
 
 
+def renew_credentials(sessions: sessionmaker[Session], vault: Vault) -> None:
+    """Seal with the key in use what an old one has sealed, so that the old one can be forgotten."""
+    with sessions.begin() as session:
+        renewed, lost = credentials.renew(session, vault)
+    if renewed:
+        _log.info("credentials of sources sealed with the new key", sources=renewed)
+    if lost:
+        _log.warning("credentials of sources that no key opens", sources=[str(each) for each in lost])
+
+
 def main() -> None:
     """The process `labfleet loader`: settings and secrets as in docs/architecture.md."""
     settings = web_settings()
     configure(settings.log.level)
-    run(settings, database_url(settings.database, credential("database_password")))
+    vault = Vault(credential_lines("source_keys"))
+    run(settings, database_url(settings.database, credential("database_password")), vault)
 
 
-def run(settings: WebserverSettings, url: URL) -> None:
+def run(settings: WebserverSettings, url: URL, vault: Vault) -> None:
     """Run until SIGTERM or SIGINT."""
     timeout = settings.database.connect_timeout_seconds
     engine = engine_for(url, pool_size=2 * settings.sources.at_once + 1, connect_timeout=timeout)
+    sessions = session_factory(engine)
     loop = Fetches(
         BlobStore(settings.web.store),
         settings.sources,
-        session_factory(engine),
+        sessions,
+        vault,
         lambda: Listener(url, timeout, fetches.CHANNEL),
     )
     loop.stop_on_signals()
     _log.info("loader starts")
+    with suppress(DBAPIError):  # before it says that it is ready: the old key may be forgotten then
+        renew_credentials(sessions, vault)
     loop.run()
     systemd.notify("STOPPING=1")
     loop.finish()

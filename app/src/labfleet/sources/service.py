@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from labfleet.datasets.names import check_name
 from labfleet.db.models import Source, SourceHandler, User
 from labfleet.errors import InvalidSource, SourceExists
-from labfleet.sources import access
+from labfleet.sources import access, credentials
 from labfleet.sources.spec import Definition
+from labfleet.sources.vault import Vault
 
 Json = dict[str, Any]
+NO_CREDENTIALS: Json = {"type": "object", "maxProperties": 0}
 
 
 def add_source(
@@ -31,10 +33,15 @@ def add_source(
     *,
     description: str = "",
     lifetime_seconds: int,
+    given: Mapping[str, str] | None = None,
+    vault: Vault | None = None,
 ) -> Source:
-    """Make a source; nothing is fetched yet. `InvalidSource` names what is wrong with it."""
+    """Make a source; nothing is fetched yet. `InvalidSource` names what is wrong with it.
+
+    `given` are its credentials, which `vault` seals.
+    """
     check_name(name)
-    check_definition(session, definition)
+    handler = check_definition(session, definition)
     _check_free(session, owner.id, name)
     source = Source(
         owner_id=owner.id,
@@ -45,6 +52,8 @@ def add_source(
     )
     session.add(source)
     session.flush()
+    if given and vault:
+        _keep_credentials(session, vault, source, handler, given)
     return source
 
 
@@ -57,22 +66,35 @@ def change_source(
     description: str | None = None,
     definition: Definition | None = None,
     lifetime_seconds: int | None = None,
+    given: Mapping[str, str] | None = None,
+    vault: Vault | None = None,
 ) -> Source:
-    """Change what is named. With another definition, what was fetched before is not good any more."""
+    """Change what is named. With another definition, what was fetched before is not good any more.
+
+    `given` take the place of its credentials, none at all takes them away; those that stay are shown to
+    nobody else than before (`InvalidSource`).
+    """
     source = access.to_change(session, viewer, source_id)
     if name is not None and name != source.name:
         check_name(name)
         _check_free(session, source.owner_id, name)
         source.name = name
     if definition is not None and definition.kept() != source.definition:
-        check_definition(session, definition)
-        source.definition = definition.kept()
+        handler, after = check_definition(session, definition), definition.kept()
+        if given is None:
+            credentials.check_place(source, handler, source.definition, after)
+        source.definition = after
         source.changed_at = func.clock_timestamp()
     if description is not None:
         source.description = description
     if lifetime_seconds is not None:
         source.lifetime_seconds = lifetime_seconds
     session.flush()
+    if given is not None and vault:
+        handler = get_handler(session, source.definition["handler"])
+        _keep_credentials(session, vault, source, handler, given)
+        source.changed_at = func.clock_timestamp()
+        session.flush()
     return source
 
 
@@ -86,7 +108,11 @@ def list_sources(session: Session, viewer: User) -> Sequence[Source]:
     """The sources that the viewer may see, his own first, by name."""
     statement = (
         select(Source)
-        .options(joinedload(Source.owner, innerjoin=True), selectinload(Source.shares))
+        .options(
+            joinedload(Source.owner, innerjoin=True),
+            joinedload(Source.credentials),
+            selectinload(Source.shares),
+        )
         .where(access.visible_to(viewer))
         .order_by(Source.owner_id != viewer.id, Source.name, Source.id)
     )
@@ -96,7 +122,23 @@ def list_sources(session: Session, viewer: User) -> Sequence[Source]:
 def handlers(session: Session) -> dict[str, Json]:
     """The handlers of this lab by name, each with title, description and schemas."""
     rows = session.scalars(select(SourceHandler).order_by(SourceHandler.name))
-    return {row.name: row.described for row in rows}
+    return {row.name: _in_order(row.described) for row in rows}
+
+
+def _in_order(described: Json) -> Json:
+    """With the properties of its schemas as the handler has them."""
+    places = {name: place for place, name in enumerate(described.get("order", []))}
+
+    def ordered(schema: Json) -> Json:
+        found = schema.get("properties", {})
+        names = sorted(found, key=lambda name: places.get(name, 0))
+        return {**schema, "properties": {name: found[name] for name in names}}
+
+    return {
+        **described,
+        "parameters": ordered(described["parameters"]),
+        "credentials": ordered(described.get("credentials", {})),
+    }
 
 
 def put_handlers(session: Session, described: Mapping[str, Json]) -> None:
@@ -108,14 +150,29 @@ def put_handlers(session: Session, described: Mapping[str, Json]) -> None:
         session.execute(statement.on_conflict_do_update(index_elements=[SourceHandler.name], set_=again))
 
 
-def check_definition(session: Session, definition: Definition) -> None:
-    """Raise `InvalidSource` unless there is such a handler, and the parameters fit it."""
-    found = session.get(SourceHandler, definition.handler)
+def check_definition(session: Session, definition: Definition) -> Json:
+    """The handler as it is described; `InvalidSource` unless there is one, and the parameters fit it."""
+    described = get_handler(session, definition.handler)
+    check_against(described["parameters"], definition.parameters, "parameters")
+    return described
+
+
+def get_handler(session: Session, name: str) -> Json:
+    """What the handler says of itself; `InvalidSource` if there is none."""
+    found = session.get(SourceHandler, name)
     if found is None:
         known = ", ".join(session.scalars(select(SourceHandler.name).order_by(SourceHandler.name)))
-        message = f"there is no handler '{definition.handler}'; there are: {known or 'none'}"
+        message = f"there is no handler '{name}'; there are: {known or 'none'}"
         raise InvalidSource([{"path": "handler", "message": message}])
-    check_against(found.described["parameters"], definition.parameters, "parameters")
+    return found.described
+
+
+def _keep_credentials(
+    session: Session, vault: Vault, source: Source, handler: Json, given: Mapping[str, str]
+) -> None:
+    if given:
+        check_against(handler.get("credentials") or NO_CREDENTIALS, given, "credentials")
+    credentials.put(session, vault, source, handler, given)
 
 
 def check_against(schema: Json, given: Mapping[str, Any], path: str) -> None:
@@ -140,7 +197,7 @@ def _misfit(message: str, problem: Any) -> str:
     """What is wrong, without the value."""
     if problem.validator == "pattern":
         return "it is not written as it must be"
-    if problem.validator in {"required", "additionalProperties"}:
+    if problem.validator in {"required", "additionalProperties", "dependentRequired"}:
         return message
     return f"it must fit {problem.validator}: {problem.validator_value}"
 

@@ -17,6 +17,7 @@ from labfleet.datasets.store import BlobStore
 from labfleet.db.engine import make_engine, session_factory
 from labfleet.jobs.tokens import worker_hashes
 from labfleet.protocols.store import ProtocolStore
+from labfleet.sources.vault import Vault
 from labfleet.web.ratelimit import RateLimit
 
 EXTENSION = "labfleet"
@@ -36,6 +37,8 @@ class Services:
     signing_keys: Sequence[str]
     worker_tokens: dict[str, list[str]]
     logins: RateLimit
+    # Seals credentials of sources; opening them is for the loader.
+    vault: Vault
     # Clones, fetches and pushes that are under way: they must leave threads for everything else.
     gits: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ProtocolsSection().git_at_once))
 
@@ -59,6 +62,7 @@ def from_settings(settings: WebserverSettings) -> Services:
         signing_keys=config.credential_lines("signing_keys"),
         worker_tokens=worker_hashes(config.credential("worker_tokens")),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
+        vault=Vault(config.credential_lines("source_keys")),
         gits=BoundedSemaphore(settings.protocols.git_at_once),
     )
 

@@ -117,6 +117,7 @@ def settings_file(
         "database_password": database_url.password or "",
         "signing_keys": SIGNING_KEY,
         "session_key": "s" * 43,
+        "source_keys": "of sources",
         "worker_tokens": "{}",
     }
     for name, value in values.items():

@@ -58,3 +58,32 @@ def test_what_is_wrong(signed_in: Run) -> None:
     assert wrong.code == 1
     assert "parameters/url: it is not written as it must be" in wrong.err
     assert signed_in("sources", "show", "none").code == 1
+
+
+def test_credentials_from_a_file_or_typed_and_never_shown(
+    signed_in: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "s3cret-of-the-source"
+    (tmp_path / "given.yml").write_text(f'user: ada\npassword: "{secret}"\n')
+    url = "url=https://example.org/cells.csv"
+    assert "credentials (optional): user, password, token" in signed_in("sources", "handlers").out
+    made = signed_in("sources", "add", "cells", "http", url, "--credentials", "given.yml")
+    assert made.code == 0, made.err
+    shown = signed_in("sources", "show", "cells").out
+    assert "credentials: password, user, given " in shown and secret not in shown
+    answers = iter(["", "", secret])
+    monkeypatch.setattr("click.termui.hidden_prompt_func", lambda prompt: next(answers))
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda prompt: next(answers))
+    typed = signed_in("sources", "credentials", "cells")
+    assert typed.out == "Source cells: credentials token.\n", typed.err
+    assert secret not in typed.err
+    gone = signed_in("sources", "credentials", "cells", "--remove")
+    assert gone.out == "Source cells: credentials removed.\n"
+    assert "credentials" not in signed_in("sources", "show", "cells").out
+    (tmp_path / "bad.yml").write_text(f"password: [{secret}\n")
+    bad = signed_in("sources", "credentials", "cells", "--from", "bad.yml")
+    assert bad.code == 1 and "no credentials that can be read" in bad.err and secret not in bad.err
+    answers = iter(["", "", ""])
+    assert signed_in("sources", "credentials", "cells").code == 2
+    piped = signed_in("sources", "credentials", "cells", "--from", "-", stdin=f'token: "{secret}"')
+    assert piped.out == "Source cells: credentials token.\n"

@@ -20,8 +20,10 @@ from labfleet.datasets.store import BlobStore
 from labfleet.db.models import Fetch, Source, SourceHandler, User
 from labfleet.sources import fetches, service
 from labfleet.sources.spec import Definition
+from labfleet.sources.vault import Vault
 
 Sessions = sessionmaker[Session]
+KEYS = ["the first seals", "an older one"]
 
 
 @dataclass
@@ -101,7 +103,13 @@ class Lab:
         self.processes[name] = self.run(name)
         return self.processes[name]
 
-    def source(self, name: str = "cells", lifetime: int = 3600, **definition: Any) -> uuid.UUID:
+    def source(
+        self,
+        name: str = "cells",
+        lifetime: int = 3600,
+        given: dict[str, str] | None = None,
+        **definition: Any,
+    ) -> uuid.UUID:
         with self.sessions.begin() as db:
             made = service.add_source(
                 db,
@@ -109,6 +117,8 @@ class Lab:
                 name,
                 Definition.model_validate(definition),
                 lifetime_seconds=lifetime,
+                given=given,
+                vault=Vault(KEYS),
             )
             return made.id
 
@@ -162,13 +172,14 @@ def lab(
         networks = ["127.0.0.0/8", "0.0.0.0/0"]
         ports = [{site.port}, 9]
         folders = ["{folder}"]
+        clear_credentials = true
         socket = "{tmp_path / "fetcher.sock"}"
         retry_seconds = 0.1
         silent_seconds = 30
         seconds = 200
         max_bytes = 2000000
         """
-    credentials = {"database_password": database_url.password or ""}
+    credentials = {"database_password": database_url.password or "", "source_keys": "\n".join(KEYS)}
 
     def run(name: str) -> subprocess.Popen[str]:
         return residents.start(name, settings, credentials, TMPDIR=str(work))

@@ -29,6 +29,7 @@ from labfleet.db.models import User
 from labfleet.jobs.tokens import sign_attempt
 from labfleet.protocols.service import import_protocol
 from labfleet.protocols.store import ProtocolStore
+from labfleet.sources.vault import Vault
 from labfleet.users import service as users
 from labfleet.web import probes
 from labfleet.web.factory import create_app
@@ -72,6 +73,7 @@ def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     secrets = {
         "session_key": "a session key of some length\nan older session key\n",
         "signing_keys": "\n".join(KEYS),
+        "source_keys": "of sources",
         "worker_tokens": f'{{"worker-1": "{digest}"}}',
     }
     for name, text in secrets.items():
@@ -118,6 +120,7 @@ def parts(settings: WebserverSettings, sessions: sessionmaker[Session]) -> Servi
         protocols=ProtocolStore(settings.web.protocols),
         signing_keys=KEYS,
         worker_tokens={"worker-1": [hashlib.sha256(WORKER_TOKEN.encode()).hexdigest()]},
+        vault=Vault(["of sources"]),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
     )
 

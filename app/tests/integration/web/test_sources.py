@@ -17,6 +17,7 @@ from labfleet.sources.service import put_handlers
 
 from .conftest import PASSWORD, Caller
 
+SECRET = "s3cret of the source"
 URL = "https://example.org/cells.csv"
 DEFINITION = {"handler": "http", "parameters": {"url": URL}}
 Sessions = sessionmaker[Session]
@@ -105,6 +106,55 @@ def test_fetching_is_asked_for_once_and_cancelled(mine: Caller) -> None:
     assert mine("GET", f"sources/{source['id']}").json["fetch"]["id"] == second["id"]
 
 
+def test_credentials_are_taken_and_never_told(
+    mine: Caller, caller: Callable[[User], Caller], make_user: Any
+) -> None:
+    given = {"user": "ada", "password": SECRET}
+    body = {"name": "cells", "definition": DEFINITION, "credentials": given}
+    made = mine("POST", "sources", json=body)
+    assert (made.status_code, made.json["credentials"]) == (201, ["password", "user"])
+    assert made.json["credentials_at"] and SECRET not in made.text
+    path = f"sources/{made.json['id']}"
+    mine("POST", f"{path}/publish")
+    eve = caller(make_user("eve"))
+    assert eve("GET", path).json["credentials"] == ["password", "user"]
+    assert eve("PATCH", path, json={"credentials": {}}).status_code == 403
+    for told in (
+        mine("GET", path),
+        mine("GET", "sources"),
+        eve("GET", path),
+        mine("GET", "sources/handlers"),
+    ):
+        assert SECRET not in told.text
+    # They are shown to nobody else than they were given for.
+    elsewhere = {**DEFINITION, "parameters": {"url": "https://elsewhere.example/a.csv"}}
+    moved = mine("PATCH", path, json={"definition": elsewhere})
+    assert (moved.status_code, moved.json["errors"][0]["path"]) == (422, "credentials")
+    assert mine("GET", path).json["definition"] == made.json["definition"]
+    assert mine("PATCH", path, json={"definition": DEFINITION | {"format": "csv"}}).status_code == 200
+    again = mine("PATCH", path, json={"definition": elsewhere, "credentials": {"token": SECRET}})
+    assert again.json["credentials"] == ["token"]
+    gone = mine("PATCH", path, json={"credentials": {}})
+    assert (gone.json["credentials"], gone.json["credentials_at"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"password": "S3CRET"}, "'user' is a dependency of 'password'"),
+        ({"pass": "S3CRET"}, "'pass' was unexpected"),
+        ({"token": "S3CRET\n"}, "it is not written as it must be"),
+        ({"token": ["S3CRET"]}, "valid string"),
+    ],
+)
+def test_what_is_wrong_with_credentials_is_said_without_them(mine: Caller, given: Any, told: str) -> None:
+    body = {"name": "cells", "definition": DEFINITION, "credentials": given}
+    answer = mine("POST", "sources", json=body)
+    assert answer.status_code == 422
+    assert told in answer.text and "S3CRET" not in answer.text
+    assert mine("GET", "sources").json["items"] == []
+
+
 def test_others_see_what_is_shared_with_them(
     mine: Caller, caller: Callable[[User], Caller], make_user: Any
 ) -> None:
@@ -189,3 +239,38 @@ def test_a_source_by_the_pages(signed_in: FlaskClient, sessions: Sessions) -> No
     assert post(f"{made.location}/delete").status_code == 303
     assert signed_in.get(made.location, base_url="https://labfleet.test").status_code == 404
     assert signed_in.get(f"/sources/{uuid.uuid4()}", base_url="https://labfleet.test").status_code == 404
+
+
+def test_credentials_by_the_pages(signed_in: FlaskClient) -> None:
+    def get(path: str) -> str:
+        return signed_in.get(path, base_url="https://labfleet.test").text
+
+    def post(path: str, **form: str) -> Any:
+        token = csrf(get("/sources/new?handler=http"))
+        return signed_in.post(path, data={"csrf_token": token, **form}, base_url="https://labfleet.test")
+
+    filled = {"handler": "http", "name": "cells", "lifetime": "3600", "format": "csv", "p-url": URL}
+    assert 'id="c-password" name="c-password" type="password" autocomplete="new-password"' in get(
+        "/sources/new?handler=http"
+    )
+    assert "Credentials" not in get("/sources/new?handler=folder")
+    half = post("/sources/new", **filled, **{"c-password": SECRET})
+    assert half.status_code == 422
+    assert "&#39;user&#39; is a dependency" in half.text and SECRET not in half.text
+    made = post("/sources/new", **filled, **{"c-user": "ada", "c-password": SECRET}).location
+    page, edit = get(made), get(f"{made}/edit")
+    assert "Password, User" in page and SECRET not in page
+    assert "Keep them" in edit and SECRET not in edit and 'value="ada"' not in edit
+    kept = post(f"{made}/edit", **filled, credentials="keep")
+    assert kept.status_code == 303 and "Password, User" in get(made)
+    for wrong, told in (
+        ({"credentials": "keep", "c-token": SECRET}, "but not chosen"),
+        ({"credentials": "replace"}, "No new credentials were typed"),
+        ({"credentials": "keep", "p-url": "https://elsewhere.example/"}, "given for another address"),
+    ):
+        answer = post(f"{made}/edit", **filled | wrong)
+        assert answer.status_code == 422 and told in answer.text and SECRET not in answer.text
+    assert post(f"{made}/edit", **filled, **{"credentials": "replace", "c-token": SECRET}).status_code == 303
+    assert "<dd>Token <span" in get(made)
+    assert post(f"{made}/edit", **filled, credentials="remove").status_code == 303
+    assert "Credentials" not in get(made)

@@ -24,6 +24,7 @@ KINDS = {
     "front_ends": ["front_end_password_web"],
     "signing_keys": ["signing_key"],
     "session_keys": ["session_key"],
+    "source_keys": ["source_key"],
     "worker_tokens": ["worker_token_lab", "worker_token_spare"],
 }
 NAMES = [name for names in KINDS.values() for name in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -28,7 +28,8 @@ class Refused(OSError):
 class Task:
     """What is to be fetched: the source's `parameters` and `credentials`, and the bounds of this lab.
 
-    `tell(done, total)` tells how many bytes have come, of how many if that is known.
+    `clear_credentials`: whether they may go through a network that could read them. `tell(done, total)` tells
+    how many bytes have come, of how many if that is known.
     """
 
     parameters: Mapping[str, Any]
@@ -38,6 +39,7 @@ class Task:
     silent_seconds: float
     folders: tuple[Path, ...] = ()
     ca_file: Path | None = None
+    clear_credentials: bool = False
     tell: Callable[[int, int | None], None] = field(default=lambda done, total: None)
 
 
@@ -52,12 +54,15 @@ class Fetched:
 
 class Handler(ABC):
     """One way to fetch. `parameters` and `credentials` are JSON Schemas of objects; each property has a
-    title, for forms are made of them. Credentials are texts, and never told to anybody."""
+    title, for forms are made of them. Credentials are texts, and never told to anybody; those with
+    `"format": "password"` are not even shown while they are typed. `place` names the parameters that say to
+    whom credentials are shown: where one of these changes, they have to be given again."""
 
     title: ClassVar[str]
     description: ClassVar[str]
     parameters: ClassVar[Schema]
     credentials: ClassVar[Schema] = {"type": "object", "properties": {}, "additionalProperties": False}
+    place: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
     def fetch(self, task: Task) -> Fetched:
@@ -71,6 +76,9 @@ class Handler(ABC):
             "description": cls.description,
             "parameters": dict(cls.parameters),
             "credentials": dict(cls.credentials),
+            "place": list(cls.place),
+            # The database keeps no order of names, and people read them in this one.
+            "order": [*cls.parameters["properties"], *cls.credentials["properties"]],
         }
 
 
@@ -102,6 +110,14 @@ class Receiver:
         if self._file is not None:
             self._file.write(piece)
         self._task.tell(self._done, self._total)
+
+
+def in_clear() -> FetchFailed:
+    """The failure of credentials that anybody on the way could read."""
+    return FetchFailed(
+        "Its credentials would go through the network in clear, which this Labfleet does not allow: use an "
+        "encrypted connection (https), or ask an admin."
+    )
 
 
 def too_large(limit: int) -> FetchFailed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
+from collections.abc import Sequence
 from email.message import Message
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -10,9 +12,20 @@ from urllib.parse import unquote
 
 import httpx
 
-from labfleet.fetching.handlers.base import Fetched, FetchFailed, Handler, Receiver, Refused, Schema, Task
+from labfleet.fetching.handlers.base import (
+    Fetched,
+    FetchFailed,
+    Handler,
+    Receiver,
+    Refused,
+    Schema,
+    Task,
+    in_clear,
+)
 
 REDIRECTS = 5
+END = r"$(?![\s\S])"
+"""The end of a text; a newline may follow what Python's `$` matches."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which the same request may do a little later."""
 
@@ -33,15 +46,56 @@ class Http(Handler):
                 "minLength": 8,
                 "maxLength": 2000,
                 "pattern": "^https?://[^/@?#]+([/?#]|$)",
-            }
+            },
+            "header": {
+                "type": "string",
+                "title": "Header of the token",
+                "description": "Where the server wants its token, such as X-API-Key; "
+                "'Authorization: Bearer' without it.",
+                "minLength": 1,
+                "maxLength": 100,
+                "pattern": f"^[A-Za-z0-9-]+{END}",
+            },
         },
         "required": ["url"],
         "additionalProperties": False,
     }
+    credentials: ClassVar[Schema] = {
+        "type": "object",
+        "properties": {
+            "user": {
+                "type": "string",
+                "title": "User",
+                "minLength": 1,
+                "maxLength": 500,
+                "pattern": "^[^:]+$",
+            },
+            "password": {
+                "type": "string",
+                "title": "Password",
+                "format": "password",
+                "minLength": 1,
+                "maxLength": 4000,
+            },
+            "token": {
+                "type": "string",
+                "title": "Token",
+                "description": "Instead of user and password, where the server gives tokens or API keys.",
+                "format": "password",
+                "minLength": 1,
+                "maxLength": 8000,
+                "pattern": f"^[!-~]([ -~]*[!-~])?{END}",
+            },
+        },
+        "dependentRequired": {"user": ["password"], "password": ["user"]},
+        "additionalProperties": False,
+    }
+    place: ClassVar[Sequence[str]] = ("url", "header")
 
     def fetch(self, task: Task) -> Fetched:
         """Fetch the file; redirects are followed, and what they lead to is held to the same rules."""
         url = task.parameters["url"]
+        shown = Shown(task)
         try:
             with (
                 httpx.Client(
@@ -51,10 +105,11 @@ class Http(Handler):
                     follow_redirects=True,
                     max_redirects=REDIRECTS,
                     headers={"User-Agent": "labfleet", "Accept-Encoding": "identity"},
+                    event_hooks={"request": [shown]},
                 ) as client,
                 client.stream("GET", url) as response,
             ):
-                return received(task, response)
+                return received(task, response, known=bool(task.credentials))
         except httpx.TimeoutException:
             raise FetchFailed(f"Nothing came for {task.silent_seconds:g} seconds.", passing=True) from None
         except httpx.TransportError as error:
@@ -63,12 +118,50 @@ class Http(Handler):
             raise FetchFailed(sentence(error)) from None
 
 
-def received(task: Task, response: httpx.Response) -> Fetched:
+class Shown:
+    """Shows credentials to the server that they are for, and to none that it leads to."""
+
+    def __init__(self, task: Task) -> None:
+        self._origin = origin(httpx.URL(task.parameters["url"]))
+        self._headers = headers_of(task)
+        if self._headers and self._origin[0] != "https" and not task.clear_credentials:
+            raise in_clear()
+
+    def __call__(self, request: httpx.Request) -> None:
+        """Before each request, also of a redirect."""
+        for name, value in self._headers.items():
+            if origin(request.url) == self._origin:
+                request.headers[name] = value
+            else:
+                request.headers.pop(name, None)
+
+
+def origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Whose address it is."""
+    return url.scheme, url.host, url.port
+
+
+def headers_of(task: Task) -> dict[str, str]:
+    """The credentials as headers."""
+    given, headers = task.credentials, {}
+    if "user" in given:
+        pair = base64.b64encode(f"{given['user']}:{given['password']}".encode()).decode()
+        headers["Authorization"] = f"Basic {pair}"
+    if "token" in given:
+        header = task.parameters.get("header")
+        name, value = (header, given["token"]) if header else ("Authorization", f"Bearer {given['token']}")
+        if name.lower() in {each.lower() for each in headers}:
+            raise FetchFailed("It has a password and a token: give one of them, or name the token's header.")
+        headers[name] = value
+    return headers
+
+
+def received(task: Task, response: httpx.Response, *, known: bool = False) -> Fetched:
     """The body of an answer, which is a good one; `FetchFailed` otherwise."""
     if response.status_code != httpx.codes.OK:
         answer = f"{response.status_code} {response.reason_phrase}".strip()
         raise FetchFailed(
-            f"The server answered {answer}.{_hint(response.status_code)}",
+            f"The server answered {answer}.{_hint(response.status_code, known)}",
             passing=response.status_code in PASSING,
         )
     length = response.headers.get("content-length", "")
@@ -81,9 +174,10 @@ def received(task: Task, response: httpx.Response) -> Fetched:
     return Fetched(receiver.path, _name(response), media_type)
 
 
-def _hint(status: int) -> str:
+def _hint(status: int, known: bool) -> str:
     if status in {401, 403}:
-        return " It wants to know who asks; a source has no password."
+        told = " Are the credentials right, and good for this?" if known else ""
+        return told or " It wants to know who asks: give the source credentials."
     return " Is the address right?" if status == 404 else ""
 
 

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from labfleet.sources.spec import Definition
 from labfleet.web.api.schemas import In, Out, People
@@ -17,23 +17,34 @@ Description = Annotated[str, Field(max_length=10_000)]
 Lifetime = Annotated[int, Field(ge=0, le=10 * 366 * 86400)]
 
 
+Credentials = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=100)], SecretStr],
+    Field(max_length=20, json_schema_extra={"writeOnly": True}),
+]
+
+
 class SourceIn(In):
     """A new source: where data is, and what is made of it. `lifetime_seconds`: for how long what was fetched
-    is good; the lab's own value where it is left out."""
+    is good; the lab's own value where it is left out. `credentials`: what the source shows to where it
+    fetches from, as its handler wants it; they are never told again."""
 
     name: SourceName
     description: Description = ""
     definition: Definition
     lifetime_seconds: Lifetime | None = None
+    credentials: Credentials | None = None
 
 
 class SourceChange(In):
-    """What to change of a source; what is left out stays. Another definition makes what was fetched stale."""
+    """What to change of a source; what is left out stays. Another definition makes what was fetched stale.
+    `credentials` take the place of those that there are, `{}` takes them away. Where the definition leads
+    elsewhere, they have to be given again."""
 
     name: SourceName | None = None
     description: Description | None = None
     definition: Definition | None = None
     lifetime_seconds: Lifetime | None = None
+    credentials: Credentials | None = None
 
 
 class Fetch(Out):
@@ -67,7 +78,8 @@ class Fetches(Out):
 
 class DataSource(Out):
     """Where data comes from. `dataset` is what was made of it last, `fetch` how its last fetch went,
-    `good_until` until when that is not fetched again. `shared_with` is told to who may change it."""
+    `good_until` until when that is not fetched again. `credentials` are the names of those that it has (their
+    values are told to nobody), given at `credentials_at`. `shared_with` is told to who may change it."""
 
     id: uuid.UUID
     name: str
@@ -78,6 +90,8 @@ class DataSource(Out):
     dataset: uuid.UUID | None
     fetch: Fetch | None
     good_until: datetime | None
+    credentials: list[str]
+    credentials_at: datetime | None
     visibility: Literal["private", "shared", "public"]
     may_change: bool
     shared_with: People | None
@@ -92,12 +106,15 @@ class DataSources(Out):
 
 
 class SourceHandler(Out):
-    """A way to fetch, with the JSON Schema of its parameters."""
+    """A way to fetch, with the JSON Schemas of its parameters and credentials. Where a parameter of `place`
+    changes, credentials have to be given again."""
 
     name: str
     title: str
     description: str
     parameters: dict[str, Any]
+    credentials: dict[str, Any] = Field(default_factory=dict)
+    place: list[str] = Field(default_factory=list)
 
 
 class SourceHandlers(Out):

@@ -44,6 +44,8 @@ def _source(
         "good_until": good.finished_at + timedelta(seconds=row.lifetime_seconds)
         if good and good.finished_at
         else None,
+        "credentials": row.credentials.names if row.credentials else [],
+        "credentials_at": row.credentials.set_at if row.credentials else None,
         "visibility": sharing.visibility(row),
         "may_change": mine,
         "shared_with": shared_with(row) if mine else None,

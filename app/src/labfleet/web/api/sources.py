@@ -63,9 +63,15 @@ def add_source(
             json_data.definition,
             description=json_data.description,
             lifetime_seconds=lifetime,
+            given=_plain(json_data.credentials),
+            vault=services().vault,
         )
     )
     return answer, 201, {"Location": f"/api/v1/sources/{answer.id}"}
+
+
+def _plain(given: source_schemas.Credentials | None) -> dict[str, str] | None:
+    return None if given is None else {name: value.get_secret_value() for name, value in given.items()}
 
 
 def _told(change: Callable[[Session], Source]) -> source_schemas.DataSource:
@@ -97,6 +103,8 @@ def change_source(source: uuid.UUID, json_data: source_schemas.SourceChange) -> 
             description=json_data.description,
             definition=json_data.definition,
             lifetime_seconds=json_data.lifetime_seconds,
+            given=_plain(json_data.credentials),
+            vault=services().vault,
         )
     )
 

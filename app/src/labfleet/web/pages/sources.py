@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask import Response, g, make_response, redirect, render_template, request
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
+from labfleet.db.models import Source
 from labfleet.errors import Invalid, InvalidSource, LabfleetError, NotFound
 from labfleet.sources import access, fetches, service
 from labfleet.sources.spec import Definition
@@ -37,6 +38,7 @@ FORMATS = {
     "file": "No table: keep the file as it is",
 }
 FETCHES_SHOWN = 10
+TYPED = "c-"
 
 
 @dataclass
@@ -52,6 +54,20 @@ class Filled:
     lifetime: int = 86400
     steps: dict[str, str] | None = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
+    secrets: list[Field] = field(default_factory=list)
+    had: list[str] = field(default_factory=list)
+    choice: str = "keep"
+    typed: dict[str, str] = field(default_factory=dict)
+
+    def given(self) -> dict[str, str] | None:
+        """What to do with the credentials: others, none at all to take them away, None to leave them."""
+        if self.had and self.typed and self.choice != "replace":
+            raise Invalid(
+                "New credentials were typed, but not chosen.", hint="Choose to replace the old ones."
+            )
+        if self.had and self.choice == "replace" and not self.typed:
+            raise Invalid("No new credentials were typed.", hint="Type them, or keep those that there are.")
+        return {} if self.had and self.choice == "remove" else self.typed or None
 
 
 @pages.get("/sources")
@@ -72,7 +88,10 @@ def new_source() -> BaseResponse:
     if name not in known:
         return _render("source_handlers.html", handlers=known)
     lifetime = services().settings.sources.lifetime_seconds
-    return _form(known, Filled(name, fields_of(known[name]["parameters"]), lifetime=lifetime))
+    filled = Filled(
+        name, fields_of(known[name]["parameters"]), lifetime=lifetime, secrets=_secrets(known[name])
+    )
+    return _form(known, filled)
 
 
 @pages.post("/sources/new")
@@ -91,6 +110,8 @@ def add_source() -> BaseResponse:
                 definition,
                 description=filled.description,
                 lifetime_seconds=filled.lifetime,
+                given=filled.given(),
+                vault=services().vault,
             )
             fetches.ask(db, g.user, made.id)
             return redirect(f"/sources/{made.id}", 303)
@@ -114,6 +135,8 @@ def edit_source(source: uuid.UUID) -> BaseResponse:
             sheet=what.get("sheet") or "",
             lifetime=row.lifetime_seconds,
             steps=fields_of_steps(what.get("transform", [])),
+            secrets=_secrets(known[what["handler"]]),
+            had=_had(row),
         )
     return _form(known, filled, source=source)
 
@@ -123,8 +146,9 @@ def change_source(source: uuid.UUID) -> BaseResponse:
     """Keep what the form says; what is fetched next is made so."""
     with services().sessions() as db:
         row = access.to_change(db, g.user, source)
-        known, before = service.handlers(db), row.definition
+        known, before, had = service.handlers(db), row.definition, _had(row)
     filled = _read(known, before["handler"])
+    filled.had = had
     if fields_of_steps(before.get("transform", [])) is None:
         filled.steps = None
     try:
@@ -138,6 +162,8 @@ def change_source(source: uuid.UUID) -> BaseResponse:
                 description=filled.description,
                 definition=definition,
                 lifetime_seconds=filled.lifetime,
+                given=filled.given(),
+                vault=services().vault,
             )
     except LabfleetError as error:
         return _form(known, filled, error, source)
@@ -209,6 +235,7 @@ def _read(known: Mapping[str, Any], handler: str) -> Filled:
     form = request.form
     parameters, fields = read_form(_schema(known, handler), form)
     lifetime = form.get("lifetime", "")
+    secrets = _secrets(known[handler])
     return Filled(
         handler,
         fields,
@@ -219,7 +246,23 @@ def _read(known: Mapping[str, Any], handler: str) -> Filled:
         lifetime=int(lifetime) if lifetime.isdecimal() and len(lifetime) < 10 else 86400,
         steps={key: value for key, value in form.items() if key.startswith("t-")},
         parameters=parameters,
+        secrets=secrets,
+        choice=form.get("credentials", "keep"),
+        typed={each.name: form[each.id] for each in secrets if form.get(each.id)},
     )
+
+
+def _secrets(handler: Mapping[str, Any]) -> list[Field]:
+    """The fields of credentials: never filled, also not with what was just typed."""
+    return [
+        replace(each, id=TYPED + each.name, kind="password" if what.get("format") == "password" else "text")
+        for each in fields_of(handler.get("credentials", {}))
+        for what in [handler["credentials"]["properties"][each.name]]
+    ]
+
+
+def _had(row: Source) -> list[str]:
+    return row.credentials.names if row.credentials else []
 
 
 def _schema(known: Mapping[str, Any], handler: str) -> Any:
@@ -252,7 +295,11 @@ def _form(
     source: uuid.UUID | None = None,
 ) -> Response:
     if isinstance(error, InvalidSource):
-        filled.fields = with_errors(filled.fields, error.extra["errors"])
+        told = error.extra["errors"]
+        filled.fields = with_errors(filled.fields, [x for x in told if x["path"].startswith("parameters/")])
+        filled.secrets = with_errors(
+            filled.secrets, [x for x in told if x["path"].startswith("credentials/")]
+        )
     lifetimes = LIFETIMES if filled.lifetime in LIFETIMES else {filled.lifetime: "As it is", **LIFETIMES}
     page = _render(
         "source_form.html",
@@ -292,6 +339,10 @@ def _told(db: Session, source_id: uuid.UUID) -> dict[str, Any]:
         "source": told,
         "handler": handler,
         "titles": {name: what.get("title", name) for name, what in properties.items()},
+        "secrets": {
+            name: what.get("title", name)
+            for name, what in handler.get("credentials", {}).get("properties", {}).items()
+        },
         "formats": FORMATS,
         "fetches": [source_views.fetch(each, row, g.user) for each in found],
     }

@@ -93,7 +93,7 @@ def test_webhooks_have_no_more_secrets_than_they_need(host: Host) -> None:
 
 def test_sources_are_fetched_from_where_they_may_be(host: Host) -> None:
     told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["sources"]
-    assert told == {"networks": ["198.51.100.0/24"], "ports": [8081], "folders": ["/srv/instruments"]}
+    assert told == {"networks": ["198.51.100.0/24"], "ports": [8081], "folders": ["/srv/instruments"], "clear_credentials": True}
     assert host.check_output("systemctl show labfleet-fetcher --property=MemoryMax --value") == str(1100 * 1024**2)
     text = host.file("/etc/systemd/system/labfleet-fetcher.service").content_string
     assert "IPAddressDeny=any" in text

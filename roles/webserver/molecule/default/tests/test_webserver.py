@@ -67,6 +67,7 @@ def test_hardening(host: Host, unit: str) -> None:
         ("/etc/labfleet/credentials/data", "root", "root", 0o700),
         ("/var/cache/labfleet-data", "labfleet-data", "labfleet-data", 0o700),
         ("/etc/labfleet/credentials/loader", "root", "root", 0o700),
+        ("/etc/labfleet/credentials/loader/source_keys", "root", "root", 0o600),
         ("/var/cache/labfleet-fetcher", "labfleet-fetcher", "labfleet-fetcher", 0o700),
         ("/run/labfleet-fetcher/fetcher.sock", "labfleet-fetcher", "labfleet-fetcher", 0o660),
         ("/usr/local/sbin/labfleet-admin", "root", "root", 0o755),
