@@ -12,10 +12,10 @@ import tomllib
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from labfleet.errors import ConfigError
-from labfleet.names import WORKER, is_key, is_worker
+from labfleet.names import WORKER, is_address, is_key, is_worker
 from labfleet.networks import Network
 
 GIB = 1024**3
@@ -206,6 +206,38 @@ class WebhooksSection(Section):
     tries: int = Field(default=20, gt=0)
 
 
+class MailSection(Section):
+    """`[mail]`: the SMTP server that takes our mails; without a host mail is off. The password of `user` is
+    the credential `smtp_password` of the process that sends."""
+
+    host: str = ""
+    port: int = Field(default=587, ge=1, le=65535)
+    # starttls: begins in clear and goes on encrypted, or not at all; tls: encrypted from the first byte on.
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    # Whom mails come from, an address without a name; "Labfleet" is put before it.
+    sender: str = ""
+    # The authority of the server's certificate, where it is none of the public ones.
+    ca_file: Path | None = None
+    # Of each step of a conversation with the server. Less than the 30 seconds that systemd waits.
+    timeout_seconds: float = Field(default=20, gt=0, le=25)
+    poll_seconds: float = Field(default=30, gt=0)
+    # After the first failure, then twice as long each time up to the cap: with these fifteen hours in all.
+    first_delay_seconds: float = Field(default=10, gt=0)
+    delay_max_seconds: float = Field(default=3600, gt=0)
+    tries: int = Field(default=23, gt=0)
+    # How long it is remembered what was sent to whom; the text of a mail is forgotten once it is sent.
+    kept_days: float = Field(default=30, gt=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.host and not is_address(self.sender):
+            raise ValueError("with a host, 'sender' must be a mail address, such as labfleet@example.org")
+        if self.user and self.security == "none":
+            raise ValueError("with a user, 'security' must be starttls or tls: no password is sent in clear")
+        return self
+
+
 class DataSection(Section):
     """`[data]`: how tables are looked through (a file of gigabytes takes time and disk, not memory), and how
     long data that nobody uses are kept."""
@@ -364,7 +396,7 @@ class TierSettings(BaseSettings):
 
 
 class WebserverSettings(TierSettings):
-    """`webserver.toml`, read by the web process, the dispatcher, the webhooks and the admin's commands."""
+    """`webserver.toml`, read by the processes of the tier and by the admin's commands."""
 
     web: WebSection
     database: DatabaseSection = DatabaseSection()
@@ -375,6 +407,7 @@ class WebserverSettings(TierSettings):
     jobs: JobsSection = JobsSection()
     protocols: ProtocolsSection = ProtocolsSection()
     webhooks: WebhooksSection = WebhooksSection()
+    mail: MailSection = MailSection()
     data: DataSection = DataSection()
     sources: SourcesSection = SourcesSection()
 

@@ -71,6 +71,14 @@ class InvalidJob(Invalid):
         super().__init__(detail, errors=list(faults))
 
 
+class MailOff(Invalid):
+    """What was asked for takes a mail, and the admin has named no server for mails."""
+
+    code = "mail_off"
+    title = "Mail is off"
+    default_hint = "Ask an admin: webserver_mail_host says which server takes mails (docs/admin/mail.md)."
+
+
 class WebhooksOff(Invalid):
     """A job has a webhook, and the admin has named no network into which one may lead."""
 

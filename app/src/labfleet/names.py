@@ -8,8 +8,13 @@ MAX_CHARACTERS = 100
 WORKER = "worker"
 """The first word of the routing keys that lead to one worker; no other key begins with it."""
 
+MAX_ADDRESS = 254
+"""No mail server takes a longer address."""
+
 _SMALL = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _ANY = _SMALL | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_OF_A_HOST = _ANY - {"_"}
+_OF_A_BOX = _ANY | set("!#$%&'*+/=?^`{|}~")
 
 
 def is_key(value: object) -> bool:
@@ -20,6 +25,16 @@ def is_key(value: object) -> bool:
 def is_worker(value: object) -> bool:
     """Whether this is a worker's name: like a key, but capitals are allowed (as in names of machines)."""
     return _is_dotted(value, _ANY)
+
+
+def is_address(value: object) -> bool:
+    """Whether this is a mail address as it is typed: ASCII, no quotes, no name around it, no port."""
+    if not isinstance(value, str) or len(value) > MAX_ADDRESS:
+        return False
+    box, _, host = value.rpartition("@")
+    return _is_dotted(box, _OF_A_BOX) and all(
+        word and set(word) <= _OF_A_HOST and not word.startswith("-") for word in host.split(".")
+    )
 
 
 def worker_key(name: str) -> str:

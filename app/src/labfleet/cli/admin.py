@@ -322,6 +322,14 @@ def webhooks() -> None:
 
 
 @click.command()
+def mailer() -> None:
+    """Hand mails to the mail server (run by labfleet-mailer.service)."""
+    from labfleet.mail.process import main  # noqa: PLC0415
+
+    main()
+
+
+@click.command()
 def data() -> None:
     """Look through the tables that arrive (run by labfleet-data.service)."""
     from labfleet.sources.process import main  # noqa: PLC0415
@@ -364,5 +372,6 @@ def serve(host: str, port: int) -> None:
 
 
 COMMANDS: list[click.Command] = [
-    *(db, user, token, config_group, dispatcher, webhooks, data, loader, fetcher, publisher, serve)
+    *(db, user, token, config_group, dispatcher, webhooks, mailer, data, loader, fetcher, publisher),
+    serve,
 ]

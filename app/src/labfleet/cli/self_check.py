@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ERROR, WARNING = "error", "warning"
 LOOK_BACK_EVENTS = 20_000
 LATE_PREVIEW_SECONDS = 900
+LATE_MAIL_SECONDS = 600
 LAPSED_SECONDS = 3600.0
 
 
@@ -125,6 +126,7 @@ def check_work(
             f"A preview of a dataset has been due for {waiting:.0f} s.",
             "See that labfleet-data runs on the webserver; 'journalctl -u labfleet-data' says what it does.",
         )
+    yield from check_mail(session, settings)
     for worker, times in health.lapsed(session, LAPSED_SECONDS, LOOK_BACK_EVENTS).items():
         yield Finding(
             WARNING,
@@ -143,6 +145,37 @@ def check_work(
             f"Tasks wait that no worker can run: key {needs.key}, {needs.cores} cores, "
             f"{needs.memory_bytes // 1024**2} MiB{tags}.",
             "Give a worker what they need (worker_keys, worker_tags), or cancel them.",
+        )
+
+
+def check_mail(session: Session, settings: WebserverSettings) -> Iterator[Finding]:
+    """Whether mails go out; where mail is off, nothing is to be sent."""
+    from labfleet.mail import outbox  # noqa: PLC0415
+
+    told = outbox.tally(session)
+    said = f" The last error: {told.error}" if told.error else ""
+    if not settings.mail.host:
+        if told.waiting:
+            yield Finding(
+                WARNING,
+                "mail",
+                f"{told.waiting} mails wait, and mail is off.",
+                "Set webserver_mail_host and run playbooks/webserver.yml (docs/admin/mail.md).",
+            )
+        return
+    if told.late_seconds > LATE_MAIL_SECONDS:
+        yield Finding(
+            WARNING,
+            "mail",
+            f"{told.waiting} mails wait, the oldest for {told.late_seconds:.0f} s.{said}",
+            "See that labfleet-mailer runs on the webserver, and try 'labfleet mail test ADDRESS'.",
+        )
+    if told.given_up:
+        yield Finding(
+            WARNING,
+            "mail",
+            f"{told.given_up} mails were given up in the last day.{said}",
+            "'labfleet mail list' names them; an address may be wrong, or the mail server refuses us.",
         )
 
 

@@ -46,6 +46,8 @@ WEB: Mapping[str, str] = {
     "outbox": "SELECT, INSERT, DELETE",
     "artifacts": CHANGE,
     "deliveries": ADD,
+    # They may have one-time links in them: no other role reads them.
+    "mails": ALL,
     "workers": ALL,
     "fleet_samples": READ,
     "analyses": "SELECT, INSERT, DELETE",

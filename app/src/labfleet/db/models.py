@@ -801,6 +801,37 @@ class Delivery(Base):
     given_up_at: Mapped[datetime | None]
 
 
+class Mail(Base):
+    """A mail: to whom, what, and how it went. Sent or given up, it stays for a while, without its text.
+
+    One that has an end (`expires_at`) is not worth sending after it.
+    """
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        Index(
+            "ix_mails_next_try_at",
+            "next_try_at",
+            postgresql_where=text("sent_at IS NULL AND given_up_at IS NULL"),
+        ),
+        Index("ix_mails_created_at", "created_at"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    kind: Mapped[str]
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    recipient: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime | None]
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    next_try_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_error: Mapped[str | None]
+    sent_at: Mapped[datetime | None]
+    given_up_at: Mapped[datetime | None]
+
+
 class SchemaChange(Base):
     """A revision that has run, and what it said of itself (`labfleet.db.upgrade`)."""
 

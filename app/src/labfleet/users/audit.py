@@ -43,6 +43,7 @@ class Action(StrEnum):
     GROUP_DELETED = "group.deleted"
     RESERVATION_CHANGED = "reservation.changed"
     RESERVATION_DELETED = "reservation.deleted"
+    MAIL_TRIED = "mail.tried"
     WORKER_DRAINED = "worker.drained"
     WORKER_RESUMED = "worker.resumed"
     WORKER_REMOVED = "worker.removed"

@@ -20,6 +20,7 @@ from labfleet.web.api import (
     datasets,
     jobs,
     machines,
+    mails,
     people,
     protocols,
     queue,
@@ -54,7 +55,10 @@ DESCRIPTION = """Submit analyses, watch them, fetch their results.
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` of what to do.
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
-VIEWS = (account, attempts, datasets, jobs, machines, people, protocols, queue, search, sources, verbs)
+VIEWS = (
+    *(account, attempts, datasets, jobs, machines, mails, people, protocols, queue, search, sources),
+    verbs,
+)
 PAGES = (
     *(admin, artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
     *(search_pages, second_factor, session, source_pages, submit, workers),

@@ -1,4 +1,4 @@
-"""Row 17, with webhooks on: no unit of ours is more exposed than it must be."""
+"""Row 17, with webhooks and mail on: no unit of ours is more exposed than it must be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ MOST_EXPOSED = {
     "labfleet-web": 2.0,
     "labfleet-dispatcher": 2.0,
     "labfleet-webhooks": 2.0,
+    "labfleet-mailer": 2.0,
     "labfleet-data": 2.0,
     "labfleet-loader": 2.0,
     "labfleet-fetcher": 2.0,

@@ -48,6 +48,7 @@ WORDS = {
     Action.GROUP_DELETED: "deleted the group",
     Action.RESERVATION_CHANGED: "reserved slots for",
     Action.RESERVATION_DELETED: "reserves no slots any more for",
+    Action.MAIL_TRIED: "sent a mail to try it out to",
     Action.WORKER_DRAINED: "drains the worker",
     Action.WORKER_RESUMED: "uses again the worker",
     Action.WORKER_REMOVED: "removed the worker",

@@ -91,6 +91,28 @@ def test_webhooks_have_no_more_secrets_than_they_need(host: Host) -> None:
     assert sorted(directory.listdir()) == ["database_password", "signing_keys"]
 
 
+def test_mails_are_sent_by_a_unit_of_their_own(host: Host) -> None:
+    told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["mail"]
+    assert told == {
+        "host": "192.0.2.25",
+        "port": 465,
+        "security": "tls",
+        "user": "labfleet",
+        "sender": "labfleet@example.org",
+        "ca_file": "/etc/labfleet/tls/mail-ca.crt",
+    }
+    assert host.file("/etc/labfleet/tls/mail-ca.crt").contains("BEGIN CERTIFICATE")
+    pid = host.check_output("systemctl show labfleet-mailer --property=MainPID --value")
+    assert host.check_output(f"ps -o user:32= -p {pid}") == "labfleet-mailer"
+    assert sorted(host.file("/etc/labfleet/credentials/mailer").listdir()) == ["database_password", "smtp_password"]
+    text = host.file("/etc/systemd/system/labfleet-mailer.service").content_string
+    assert "IPAddressDeny=any" in text
+    (allowed,) = [line for line in text.splitlines() if line.startswith("IPAddressAllow=")]
+    assert {"127.0.0.1", "192.0.2.24/30"} <= set(allowed.partition("=")[2].split())
+    verdict = host.check_output("systemd-analyze security --no-pager labfleet-mailer.service | tail -n 1")
+    assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
+
+
 def test_sources_are_fetched_from_where_they_may_be(host: Host) -> None:
     told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["sources"]
     assert told == {"networks": ["198.51.100.0/24"], "ports": [8081], "folders": ["/srv/instruments"], "clear_credentials": True}
@@ -133,7 +155,7 @@ def test_web_counts_where_another_user_may_read(host: Host) -> None:
     assert host.file(folder).user == host.check_output("systemctl show -P User labfleet-web.service")
 
 
-@pytest.mark.parametrize("process", ["dispatcher", "webhooks", "data", "loader"])
+@pytest.mark.parametrize("process", ["dispatcher", "webhooks", "mailer", "data", "loader"])
 def test_processes_count_where_another_user_may_read(host: Host, process: str) -> None:
     folder = f"/run/labfleet-metrics-{process}"
     assert host.run(f"runuser -u nobody -- grep -aq labfleet_ {folder}/gauge_livesum_0.db {folder}/counter_0.db").rc == 0

@@ -2,6 +2,7 @@
 
 import json
 import time
+import tomllib
 
 import pytest
 from testinfra.host import Host
@@ -201,6 +202,12 @@ def test_signing_in_is_slowed_down(host: Host) -> None:
     )
     assert "429" in codes.split()
     assert set(codes.split()) <= {"401", "429"}
+
+
+def test_mail_is_off(host: Host) -> None:
+    for path in ("/etc/systemd/system/labfleet-mailer.service", "/etc/labfleet/credentials/mailer"):
+        assert not host.file(path).exists, path
+    assert tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["mail"]["host"] == ""
 
 
 def test_webhooks_are_off(host: Host, token: str) -> None:
