@@ -74,7 +74,10 @@ def strict_json() -> None:
         return
     if not request.is_json:
         raise UnsupportedMediaType(f"The body is {request.mimetype or 'of no type'!s}, not application/json.")
-    check_value(request.get_json(), MAX_DEPTH)
+    body = request.get_json()
+    if body is None:  # the framework would take it for an empty object
+        raise Invalid("The body is null.", hint="Send an object; {} is the empty one.")
+    check_value(body, MAX_DEPTH)
 
 
 def check_value(value: Any, depth: int) -> None:

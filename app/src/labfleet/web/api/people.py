@@ -20,13 +20,13 @@ ADMIN: dict[str, Any] = {"x-labfleet-admin": True}
 @user.get("/users")
 @user.doc(tags=["users"], operation_id="list_users", extensions=ADMIN)
 @user.input(schemas.PeopleQuery, location="query")
-@user.output(schemas.People)
+@user.output(schemas.Accounts)
 @admin_only
-def list_users(query_data: schemas.PeopleQuery) -> schemas.People:
+def list_users(query_data: schemas.PeopleQuery) -> schemas.Accounts:
     """List the users"""
     with services().sessions() as db:
         page = people.page(db, text=query_data.text, limit=query_data.limit, after=query_data.after)
-    return schemas.People(items=[_person(one) for one in page.items], next=page.next)
+    return schemas.Accounts(items=[_person(one) for one in page.items], next=page.next)
 
 
 @user.post("/users")

@@ -55,7 +55,7 @@ class Person(Out):
     created_at: datetime
 
 
-class People(Out):
+class Accounts(Out):
     """A page of accounts, by name."""
 
     items: list[Person]

@@ -30,6 +30,20 @@ PreviewState = Literal["queued", "running", "done", "failed"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _no_count_of_seconds(value: object) -> object:
+    """Pydantic reads numbers as seconds since 1970: a year, say, would silently mean an hour of that day."""
+    text = value.strip() if isinstance(value, str) else value
+    try:
+        float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return value
+    raise ValueError("a date and time is needed, such as 2026-01-31T08:00:00Z")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_count_of_seconds)]
+"""A date and time with its zone, in ISO 8601."""
+
+
 class In(BaseModel):
     """Something that is sent to us."""
 
@@ -108,8 +122,8 @@ class JobFilter(In):
     model: uuid.UUID | None = None
     label: list[Label] = []
     text: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class JobIn(spec.JobSpec):
