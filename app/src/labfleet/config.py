@@ -279,6 +279,9 @@ class SourcesSection(Section):
     seconds: float = Field(default=1800, gt=0)
     silent_seconds: float = Field(default=30, gt=0)
     max_bytes: int = Field(default=4 * GIB, gt=0)
+    # Of a query to a database: how long it may take there, and how much it may bring.
+    query_seconds: float = Field(default=600, gt=0)
+    max_rows: int = Field(default=100_000_000, gt=0)
     memory_bytes: int = Field(default=512 * MIB, ge=64 * MIB)
     # Of each file that is made on the way.
     disk_bytes: int = Field(default=8 * GIB, gt=0)

@@ -11,7 +11,7 @@ import csv
 import datetime
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ CELL = 120
 REJECTED_KEPT = 10_000
 REJECTED_SHOWN = 20
 SHEETS_SHOWN = 50
+MOST_LINE_BYTES = 16 * 1024**2
 # How often a column that was taken for something else is read again as text.
 TRIES = 4
 _INTEGERS = (
@@ -80,6 +81,27 @@ def loaded(
                 yield duck, _read_excel(duck, path, work, bounds, sheet)
             else:
                 yield duck, _READERS[form](duck, path, work, bounds)
+    except duckdb.OutOfMemoryException:
+        raise Unreadable("The table needs more memory than there is for looking through it.") from None
+    except duckdb.Error as error:
+        raise Unreadable(_sentence(error, path)) from None
+
+
+@contextmanager
+def typed(
+    path: Path, columns: Mapping[str, str], work: Path, bounds: Bounds
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Json]]:
+    """As `loaded`, of a text that we have written: with a header, every cell in quotation marks but those
+    without a value. `columns` are DuckDB's types by their names."""
+    wanted = ", ".join(f"{as_text(name)}: {as_text(kind)}" for name, kind in columns.items())
+    try:
+        with _connect(work, bounds) as duck:
+            duck.execute(
+                f"CREATE TABLE t AS SELECT * FROM read_csv({as_text(str(path))}, auto_detect = false, "
+                f"header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
+                f"allow_quoted_nulls = false, max_line_size = {MOST_LINE_BYTES}, columns = {{{wanted}}})"
+            )
+            yield duck, {}
     except duckdb.OutOfMemoryException:
         raise Unreadable("The table needs more memory than there is for looking through it.") from None
     except duckdb.Error as error:

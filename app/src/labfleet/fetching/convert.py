@@ -1,10 +1,10 @@
 # ruff: noqa: S608 - the only names in the statement are ours
 """The process that makes a Parquet file of a table: `python -m labfleet.fetching.convert`.
 
-Reads `{"path", "format", "sheet", "steps", "work", "memory_bytes", "disk_bytes"}` from standard input and
-writes `{"rows", "columns", "notes"}` or `{"message"}` to standard output; the file is `table.parquet` in
-`work`. The table is whatever a server sent: as for a preview, this process has no secret, no network and no
-other files.
+Reads `{"path", "format", "sheet", "columns", "steps", "work", "memory_bytes", "disk_bytes"}` from standard
+input and writes `{"rows", "columns", "notes"}` or `{"message"}` to standard output; the file is
+`table.parquet` in `work`. The table is whatever a server sent: as for a preview, this process has no secret,
+no network and no other files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labfleet.datasets.confine import SPARE_BYTES, bound, confine, system
-from labfleet.datasets.profile import Bounds, Unreadable, as_text, columns_of, loaded, single
+from labfleet.datasets.profile import Bounds, Unreadable, as_text, columns_of, loaded, single, typed
 from labfleet.datasets.tables import Format
 from labfleet.fetching.transform import transform
 
@@ -45,7 +45,12 @@ def convert(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Make the file; what came out. `Unreadable` names what is wrong with the table or a step, and where."""
     path, work = Path(asked["path"]), Path(asked["work"])
     bounds = Bounds(asked["memory_bytes"], rows=0, columns=MOST_COLUMNS)
-    with loaded(path, Format(asked["format"]), work, bounds, asked.get("sheet")) as (duck, told):
+    reading = (
+        typed(path, asked["columns"], work, bounds)
+        if asked.get("columns")
+        else loaded(path, Format(asked["format"]), work, bounds, asked.get("sheet"))
+    )
+    with reading as (duck, told):
         _complete(told)
         table = transform(duck, asked.get("steps") or [])
         rows = single(duck, f"SELECT count(*) FROM {table}")

@@ -127,6 +127,9 @@ def _fetch(request: Mapping[str, Any], section: SourcesSection, work: Path, writ
         folders=tuple(section.folders),
         ca_file=section.ca_file,
         clear_credentials=section.clear_credentials,
+        query_seconds=section.query_seconds,
+        max_rows=section.max_rows,
+        check=lambda address: guard.check(address, section.networks, section.ports),
         tell=_Teller(writer),
     )
     fetched = handler().fetch(task)
@@ -148,8 +151,9 @@ def _converted(
     apart_from.mkdir()
     asked = {
         "path": str(fetched.path),
-        "format": _format(fetched, request["format"]).value,
+        "format": (Format.TEXT if fetched.columns else _format(fetched, request["format"])).value,
         "sheet": request.get("sheet"),
+        "columns": fetched.columns,
         "steps": request.get("transform") or [],
         "work": str(apart_from),
         "memory_bytes": section.memory_bytes,

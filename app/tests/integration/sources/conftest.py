@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import subprocess
 import threading
 import uuid
@@ -21,6 +22,8 @@ from labfleet.db.models import Fetch, Source, SourceHandler, User
 from labfleet.sources import fetches, service
 from labfleet.sources.spec import Definition
 from labfleet.sources.vault import Vault
+
+from . import databases
 
 Sessions = sessionmaker[Session]
 KEYS = ["the first seals", "an older one"]
@@ -71,6 +74,21 @@ def site() -> Iterator[Site]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority that the lab trusts, and a certificate of this machine."""
+    folder = tmp_path_factory.mktemp("tls")
+    databases.certificates(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mariadb_port() -> int:
+    """Where the MariaDB of the tests that want one listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @pytest.fixture
@@ -156,6 +174,8 @@ def lab(
     store: BlobStore,
     folder: Path,
     site: Site,
+    tls: Path,
+    mariadb_port: int,
 ) -> Iterator[Lab]:
     """Loader and fetcher at work, with the web server's address open to them."""
     work = tmp_path / "work"
@@ -169,8 +189,9 @@ def lab(
         [dispatcher]
         runner_urls = ["http://127.0.0.1:9"]
         [sources]
-        networks = ["127.0.0.0/8", "0.0.0.0/0"]
-        ports = [{site.port}, 9]
+        networks = ["127.0.0.0/8", "0.0.0.0/0", "{database_url.host}/32"]
+        ports = [{site.port}, 9, {mariadb_port}, {database_url.port or 5432}]
+        ca_file = "{tls / "ca.crt"}"
         folders = ["{folder}"]
         clear_credentials = true
         socket = "{tmp_path / "fetcher.sock"}"

@@ -71,7 +71,10 @@ def test_make_change_and_delete(mine: Caller) -> None:
 @pytest.mark.parametrize(
     ("definition", "told"),
     [
-        ({"handler": "ftp", "parameters": {}}, "there is no handler 'ftp'; there are: folder, http"),
+        (
+            {"handler": "ftp", "parameters": {}},
+            "there is no handler 'ftp'; there are: folder, http, mariadb, postgresql",
+        ),
         ({"handler": "http", "parameters": {}}, "'url' is a required property"),
         ({"handler": "http", "parameters": {"url": "file:///etc/passwd"}}, "not written as it must be"),
         (

@@ -28,8 +28,9 @@ class Refused(OSError):
 class Task:
     """What is to be fetched: the source's `parameters` and `credentials`, and the bounds of this lab.
 
-    `clear_credentials`: whether they may go through a network that could read them. `tell(done, total)` tells
-    how many bytes have come, of how many if that is known.
+    `clear_credentials`: whether they may go through a network that could read them. `check` raises `Refused`
+    for an address that may not be connected to; code of Python's own is held to it without asking.
+    `tell(done, total)` tells how many bytes have come, of how many if that is known.
     """
 
     parameters: Mapping[str, Any]
@@ -40,16 +41,24 @@ class Task:
     folders: tuple[Path, ...] = ()
     ca_file: Path | None = None
     clear_credentials: bool = False
+    query_seconds: float = 600
+    max_rows: int = 100_000_000
+    check: Callable[[tuple[str, int]], None] = field(default=lambda address: None)
     tell: Callable[[int, int | None], None] = field(default=lambda done, total: None)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that came: where it lies (below `Task.work`), and what it is called where it came from."""
+    """A file that came: where it lies (below `Task.work`), and what it is called where it came from.
+
+    `columns` are DuckDB's types by the columns' names, of a text with a header, every cell in quotation marks
+    but those without a value; else they are found out.
+    """
 
     path: Path
     name: str
     media_type: str = ""
+    columns: Mapping[str, str] | None = None
 
 
 class Handler(ABC):

@@ -5,8 +5,15 @@ from __future__ import annotations
 from labfleet.fetching.handlers.base import Handler
 from labfleet.fetching.handlers.folder import Folder
 from labfleet.fetching.handlers.http import Http
+from labfleet.fetching.handlers.mariadb import Mariadb
+from labfleet.fetching.handlers.postgresql import Postgresql
 
-SHIPPED: dict[str, type[Handler]] = {"http": Http, "folder": Folder}
+SHIPPED: dict[str, type[Handler]] = {
+    "http": Http,
+    "folder": Folder,
+    "postgresql": Postgresql,
+    "mariadb": Mariadb,
+}
 
 
 def known() -> dict[str, type[Handler]]:
