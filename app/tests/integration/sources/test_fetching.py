@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import workbooks
 from resident import wait_for
 
 from labfleet.datasets import service as datasets
@@ -39,6 +40,17 @@ def test_a_table_of_a_web_server_becomes_a_dataset(lab: Lab, site: Site) -> None
         )
         assert made.owner_id == lab.user.id
     wait_for(lambda: list(lab.work.iterdir()) == [])
+
+
+def test_workbooks_and_parquet_come_as_tables(lab: Lab, site: Site, tmp_path: Path) -> None:
+    duckdb.connect().execute(f"COPY (SELECT 7::SMALLINT AS n) TO '{tmp_path / 'p'}' (FORMAT parquet)")
+    site.files |= {"/plates.xlsx": workbooks.workbook(), "/export": (tmp_path / "p").read_bytes()}
+    site.headers["/export"] = {"Content-Type": "application/vnd.apache.parquet"}
+    plate = lab.source("plate", handler="http", parameters={"url": site.url("/plates.xlsx")}, sheet="Plate 1")
+    assert rows(lab.content(lab.fetched(plate))) == [("A1", 3), ("A2", 4)]
+    export = lab.fetched(lab.source("export", handler="http", parameters={"url": site.url("/export")}))
+    assert export.state == "success", export.message
+    assert rows(lab.content(export)) == [(7,)]
 
 
 def test_once(lab: Lab, site: Site) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+import workbooks
 
 from labfleet.datasets.profile import Unreadable
 from labfleet.fetching.convert import RESULT, convert
@@ -39,6 +42,26 @@ def test_formats(tmp_path: Path) -> None:
     assert made(tmp_path, "x;y\n1;ä\n".encode("cp1252")) == (["x", "y"], [(1, "ä")])
     (tmp_path / "table.duckdb").unlink()
     assert made(tmp_path, '[{"x": 1, "y": "b"}]', form="json") == (["x", "y"], [(1, "b")])
+
+
+def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
+    steps: list[dict[str, Any]] = [{"filter": {"column": "count", "is": ">", "value": 3}}]
+    found = made(tmp_path, workbooks.workbook(), form="excel", steps=steps)
+    assert found == (["well", "count"], [("A2", 4)])
+    (tmp_path / "table.duckdb").unlink()
+    with pytest.raises(Unreadable, match="Plate 2"):
+        made(tmp_path, workbooks.workbook(), form="excel", sheet="Plate 2")
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    query = "SELECT 1::SMALLINT AS n, DATE '2024-02-29' AS day, 0.1::DECIMAL(4,2) AS share"
+    duckdb.connect().execute(f"COPY ({query}) TO '{tmp_path / 'given'}' (FORMAT parquet)")
+    content = (tmp_path / "given").read_bytes()
+    columns, rows = made(tmp_path, content, form="parquet")
+    assert (columns, rows) == (["n", "day", "share"], [(1, date(2024, 2, 29), Decimal("0.10"))])
+    (tmp_path / "table.duckdb").unlink()
+    with pytest.raises(Unreadable):
+        made(tmp_path, content[:-20], form="parquet")
 
 
 def test_no_half_table(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ class Handler(ABC):
     parameters: ClassVar[Schema]
     credentials: ClassVar[Schema] = {"type": "object", "properties": {}, "additionalProperties": False}
     place: ClassVar[Sequence[str]] = ()
+    table: ClassVar[bool] = False
+    """Whether what comes is a table in any case, of a format that nobody needs to name."""
 
     @abstractmethod
     def fetch(self, task: Task) -> Fetched:
@@ -86,6 +88,7 @@ class Handler(ABC):
             "parameters": dict(cls.parameters),
             "credentials": dict(cls.credentials),
             "place": list(cls.place),
+            "table": cls.table,
             # The database keeps no order of names, and people read them in this one.
             "order": [*cls.parameters["properties"], *cls.credentials["properties"]],
         }

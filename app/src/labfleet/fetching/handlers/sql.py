@@ -38,6 +38,7 @@ class Sql(Handler):
 
     port: ClassVar[int]
     place: ClassVar[Sequence[str]] = ("host", "port", "database", "tls")
+    table = True
     credentials: ClassVar[Schema] = {
         "type": "object",
         "properties": {

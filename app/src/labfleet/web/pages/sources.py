@@ -338,7 +338,9 @@ def _told(db: Session, source_id: uuid.UUID) -> dict[str, Any]:
     return {
         "source": told,
         "handler": handler,
-        "titles": {name: what.get("title", name) for name, what in properties.items()},
+        # In the handler's order, and then what it knows no more.
+        "titles": {name: what.get("title", name) for name, what in properties.items()}
+        | {name: name for name in row.definition["parameters"] if name not in properties},
         "secrets": {
             name: what.get("title", name)
             for name, what in handler.get("credentials", {}).get("properties", {}).items()
