@@ -685,6 +685,7 @@ def clock(asked: Asked) -> Findings:
 def certificates(asked: Asked) -> Findings:
     """Certificates of the lab on this machine that end soon."""
     named = {path for path in (ETC / "tls").glob("*.crt") if path.is_file()}
+    named |= set((ETC / "credentials" / "monitoring").glob("*.crt"))
     for file in NGINX_SITES.glob("*.conf"):
         named |= {Path(name) for _, _, name in listens(file.read_text(encoding="utf-8"))}
     seen: set[str] = set()

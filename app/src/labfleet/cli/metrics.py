@@ -33,6 +33,13 @@ from labfleet.errors import Invalid
 @click.option(
     "--backup-status", type=click.Path(path_type=Path), help="What the last backup has left, as JSON."
 )
+@click.option(
+    "--tls",
+    nargs=3,
+    type=click.Path(path_type=Path),
+    metavar="CERTIFICATE KEY CLIENTS",
+    help="Answer by TLS, and only those whose certificate an authority in CLIENTS has signed.",
+)
 @click.option("--release", default="", help="The release that is installed.")
 def metrics(  # noqa: PLR0917 - each is an option
     listen: str,
@@ -40,10 +47,11 @@ def metrics(  # noqa: PLR0917 - each is an option
     processes: tuple[str, ...],
     certificates: tuple[Path, ...],
     backup_status: Path | None,
+    tls: tuple[Path, Path, Path] | None,
     release: str,
 ) -> None:
     """Answer Prometheus (run by labfleet-metrics.service)."""
-    from labfleet.metrics.exporter import Server, Sources  # noqa: PLC0415
+    from labfleet.metrics.exporter import Server, Sources, only_for  # noqa: PLC0415
 
     log.configure()
     address, _, port = listen.rpartition(":")
@@ -55,7 +63,8 @@ def metrics(  # noqa: PLR0917 - each is an option
             backup_status,
             release,
         )
-        server = Server((address.strip("[]"), int(port)), sources, allowed)
+        context = only_for(tls[2], tls[0], tls[1]) if tls else None
+        server = Server((address.strip("[]"), int(port)), sources, allowed, context)
     except ValueError as error:
         raise Invalid(
             f"An option can't be understood: {error}.", hint="See 'labfleet metrics --help'."

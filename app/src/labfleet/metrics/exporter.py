@@ -12,6 +12,7 @@ import json
 import os
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -143,6 +144,15 @@ class Machine(Collector):
         )
 
 
+def only_for(clients: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS with our certificate, for those alone whose own one an authority in `clients` has signed."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(clients))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers `GET /metrics` to those that may ask."""
 
@@ -176,11 +186,25 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], sources: Sources, networks: Sequence[Network]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        sources: Sources,
+        networks: Sequence[Network],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._networks = networks
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(Machine(sources))
         super().__init__(address, _Handler)
+        if tls:
+            # Each connection's own thread greets its client: one that is slow or silent holds nobody up.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client without the right certificate, or one that went away, is no fault of ours."""
+        del request
+        _log.info("a question broke off", client=str(client_address), error=str(sys.exception()))
 
     def may_ask(self, client: str) -> bool:
         """Whether the client's address lies in one of the networks."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from labfleet.metrics import take_place
-from labfleet.metrics.exporter import Server, Sources, alive
+from labfleet.metrics.exporter import Server, Sources, alive, only_for
 
 PROCESS = """
 import sys, time
@@ -151,6 +153,46 @@ def test_only_those_that_may_ask_are_answered(directory: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/metrics", timeout=10)
+    server.shutdown()
+    server.server_close()
+
+
+def certificate(folder: Path, name: str, authority: str = "") -> tuple[Path, Path]:
+    """A certificate and its key, of an authority or its own."""
+    found = folder / f"{name}.crt", folder / f"{name}.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", f"/CN={name}", "-days", "2", "-out", str(found[0]), "-keyout", str(found[1])]
+    if authority:
+        command += ["-CA", str(folder / f"{authority}.crt"), "-CAkey", str(folder / f"{authority}.key")]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run(command, check=True, capture_output=True)
+    return found
+
+
+def test_by_tls_only_those_with_the_right_certificate_are_answered(directory: Path, tmp_path: Path) -> None:
+    lab, _ = certificate(tmp_path, "lab")
+    clients, _ = certificate(tmp_path, "clients")
+    own, right = certificate(tmp_path, "own", "lab"), certificate(tmp_path, "right", "clients")
+    server = Server(
+        ("127.0.0.1", 0), Sources({"web": directory}), [ip_network("127.0.0.1/32")], only_for(clients, *own)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+    url = f"https://127.0.0.1:{port}/metrics"
+    # One that says nothing holds nobody up.
+    with socket.create_connection(("127.0.0.1", port)):
+        for shown, expected in ((right, True), (own, False), (None, False)):
+            context = ssl.create_default_context(cafile=str(lab))
+            if shown:
+                context.load_cert_chain(*shown)
+            try:
+                with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+                    answered = b"labfleet_processes" in answer.read()
+            except OSError:
+                answered = False
+            assert answered is expected
+        with pytest.raises((OSError, http.client.HTTPException)):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10)
     server.shutdown()
     server.server_close()
 

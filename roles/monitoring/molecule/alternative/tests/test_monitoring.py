@@ -50,9 +50,45 @@ def test_units_run_and_start_with_the_machine(host: Host, unit: str) -> None:
     assert host.service(unit).is_enabled
 
 
-def test_ours_refuses_whom_it_does_not_know(host: Host) -> None:
-    # From the machine itself it comes from its own address; through loopback it could not reach it.
-    assert "labfleet_processes" in get(host, f"http://{address(host)}:9181/metrics")
+def ask(host: Host, port: int, certificate: str = "", key: str = "") -> str:
+    """What an exporter says by TLS to one who shows a certificate, or none; how it refused."""
+    script = (
+        "import ssl, urllib.request as r\n"
+        "c = ssl.create_default_context(cafile='/etc/prometheus/labfleet-ca.crt')\n"
+        + (f"c.load_cert_chain('{certificate}', '{key}')\n" if certificate else "")
+        + f"print(r.urlopen('https://{address(host)}:{port}/metrics', context=c, timeout=10).read().decode())"
+    )
+    done = host.run("python3 -c %s", script)
+    return str(done.stdout if done.rc == 0 else done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("port", "figure"), [(9101, "node_load1"), (9181, "labfleet_processes"), (9188, "pg_up")]
+)
+def test_only_the_certificate_of_the_one_that_asks_opens(host: Host, port: int, figure: str) -> None:
+    ours = "/etc/labfleet/credentials/monitoring"
+    assert figure in ask(host, port, f"{ours}/client.crt", f"{ours}/client.key")
+    # The machine's own is of the lab's authority, which every machine has one of.
+    for refused in (ask(host, port), ask(host, port, f"{ours}/tls.crt", f"{ours}/tls.key")):
+        assert figure not in refused
+        assert re.search("alert|EOF|reset|closed", refused), refused
+    plain = host.run(
+        "python3 -c %s",
+        f"import urllib.request as r; print(r.urlopen('http://{address(host)}:{port}/metrics', timeout=10).read())",
+    )
+    assert figure not in plain.stdout
+
+
+def test_keys_are_for_root_and_for_the_services_that_need_them(host: Host) -> None:
+    folder = host.file("/etc/labfleet/credentials/monitoring")
+    assert (folder.user, folder.mode) == ("root", 0o700)
+    for name in ("tls.key", "client.key"):
+        file = host.file(f"{folder.path}/{name}")
+        assert (file.user, file.mode) == ("root", 0o600)
+    assert not host.file("/run/credentials/prometheus-node-exporter.service/client.key").exists
+
+
+def test_ours_needs_no_user_of_its_own(host: Host) -> None:
     assert host.check_output("systemctl show -P DynamicUser labfleet-metrics") == "yes"
 
 
@@ -76,6 +112,28 @@ def test_prometheus_is_told_by_all_of_them(host: Host) -> None:
     assert ends.keys() == {"/etc/ssl/soon.crt", "/etc/ssl/late.crt"}
     assert 4 * 86400 < ends["/etc/ssl/soon.crt"] < 5 * 86400
     assert query(host, "labfleet_backup_success_seconds")[0]["value"][1] == "1700000000"
+
+
+def test_the_machine_s_exporter_tells_of_files_where_ours_is_not(host: Host) -> None:
+    """Here both are, so that both can be compared."""
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < limit:
+        ends = {
+            (one["metric"]["job"], one["metric"]["file"]): one["value"][1]
+            for one in query(host, "labfleet_certificate_end_seconds")
+        }
+        backups = {
+            one["metric"]["job"]: one["value"][1] for one in query(host, "labfleet_backup_success_seconds")
+        }
+        if len(ends) == 4 and len(backups) == 2:
+            break
+        time.sleep(1)
+    for file in ("/etc/ssl/soon.crt", "/etc/ssl/late.crt"):
+        assert ends["node", file] == ends["labfleet", file]
+    assert backups == {"node": "1700000000", "labfleet": "1700000000"}
+    assert host.service("labfleet-figures.timer").is_running
+    assert host.service("labfleet-figures.timer").is_enabled
+    assert host.check_output("systemctl show -P Result labfleet-figures.service") == "success"
 
 
 def test_what_is_wrong_here_is_an_alert(host: Host) -> None:
