@@ -1,8 +1,10 @@
 """A broker with every variable moved off its default."""
 
 import json
+import os
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -57,8 +59,27 @@ def test_management_answers(host: Host) -> None:
     assert httpx.get(url, auth=("watcher", "something-else")).status_code == httpx.codes.UNAUTHORIZED
 
 
-def test_prometheus_is_answered(host: Host) -> None:
-    assert "rabbitmq_alarms_free_disk_space_watermark" in httpx.get(f"http://{address(host)}:15693/metrics").text
+def test_prometheus_is_answered_by_tls_and_nobody_else(host: Host) -> None:
+    url = "https://broker.lab.test:15693/metrics"
+    tls = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "tls"
+
+    def ask(*shown: Path) -> str:
+        context = ssl.create_default_context(cafile=str(tls / "ca.crt"))
+        if shown:
+            context.load_cert_chain(*shown)
+        with httpx.Client(verify=context) as client:
+            extensions = {"sni_hostname": "broker.lab.test"}
+            return client.get(url.replace("broker.lab.test", address(host)), extensions=extensions).text
+
+    figure = "rabbitmq_alarms_free_disk_space_watermark"
+    assert figure in ask(tls / "monitoring-client.crt", tls / "monitoring-client.key")
+    # A certificate of the lab's authority opens nothing here.
+    node = next(tls.glob("rabbitmq-alternative-*.crt"))
+    for shown in ((), (node, node.with_suffix(".key"))):
+        with pytest.raises(httpx.TransportError):
+            ask(*shown)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://{address(host)}:15693/metrics")
 
 
 def authority(host: Host) -> str:
