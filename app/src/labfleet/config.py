@@ -226,6 +226,12 @@ class MailSection(Section):
     first_delay_seconds: float = Field(default=10, gt=0)
     delay_max_seconds: float = Field(default=3600, gt=0)
     tries: int = Field(default=23, gt=0)
+    # How long the links in mails are good: of an invitation, of a forgotten password, of a new address.
+    invitation_hours: float = Field(default=168, gt=0)
+    reset_minutes: float = Field(default=60, gt=0)
+    address_hours: float = Field(default=24, gt=0)
+    # How many mails for a forgotten password an account is sent within the time that one of them is good.
+    reset_mails: int = Field(default=3, gt=0)
     # How long it is remembered what was sent to whom; the text of a mail is forgotten once it is sent.
     kept_days: float = Field(default=30, gt=0)
 

@@ -184,6 +184,15 @@ class UnknownSource(NotFound):
     default_hint = "'labfleet sources' lists those you may see."
 
 
+class LinkOver(LabfleetError):
+    """A link out of a mail that is good no more: used, ended, withdrawn or replaced by a newer one."""
+
+    code = "link_over"
+    status = HTTPStatus.GONE
+    title = "This link is good no more"
+    default_hint = "Each link works once and for a limited time. Ask for a new one."
+
+
 class Conflict(LabfleetError):
     """The request is fine, the state of things isn't; ask for the state and decide again."""
 

@@ -15,6 +15,7 @@ from labfleet.cli.browser_sessions import session
 from labfleet.cli.catalogue import datasets, workers
 from labfleet.cli.crates import export_job, import_job
 from labfleet.cli.git_credential import git_credential
+from labfleet.cli.invitation import invitation
 from labfleet.cli.mail import mail
 from labfleet.cli.protocols import protocols
 from labfleet.cli.search import search
@@ -30,6 +31,6 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Act on jobs and tasks": verbs.COMMANDS,
     "What there is": [search, protocols, datasets, sources, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,
-    "Accounts": [session, audit, mail],
+    "Accounts": [session, invitation, audit, mail],
 }
 COMMANDS: list[click.Command] = [command for section in SECTIONS.values() for command in section]

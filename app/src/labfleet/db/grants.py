@@ -48,6 +48,7 @@ WEB: Mapping[str, str] = {
     "deliveries": ADD,
     # They may have one-time links in them: no other role reads them.
     "mails": ALL,
+    "links": ALL,
     "workers": ALL,
     "fleet_samples": READ,
     "analyses": "SELECT, INSERT, DELETE",

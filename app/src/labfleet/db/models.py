@@ -91,6 +91,7 @@ class User(Base):
     __table_args__ = (
         CheckConstraint("weight > 0", name="weight"),
         CheckConstraint("max_running > 0 AND max_cores > 0", name="quota"),
+        Index("uq_users_mail", text("lower(mail)"), unique=True),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
@@ -103,6 +104,8 @@ class User(Base):
     max_running: Mapped[int | None]
     max_cores: Mapped[int | None]
     max_stored_bytes: Mapped[int | None]
+    # An address that is known to be theirs: it stands here when a link that was sent there has been followed.
+    mail: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     disabled_at: Mapped[datetime | None]
 
@@ -830,6 +833,33 @@ class Mail(Base):
     last_error: Mapped[str | None]
     sent_at: Mapped[datetime | None]
     given_up_at: Mapped[datetime | None]
+
+
+class Link(Base):
+    """A link that was sent in a mail, good once: an invitation, a forgotten password, a new address.
+
+    Of its key only the SHA-256 is kept. `name` and `is_admin` are what an invitation gives.
+    """
+
+    __tablename__ = "links"
+    __table_args__ = (
+        CheckConstraint("kind IN ('invitation','password','address')", name="kind"),
+        CheckConstraint("(kind = 'invitation') = (user_id IS NULL)", name="user"),
+        Index("ix_links_mail", text("lower(mail)")),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    kind: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    mail: Mapped[str]
+    name: Mapped[str | None]
+    is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    made_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
 
 
 class SchemaChange(Base):

@@ -30,6 +30,11 @@ class Kind(StrEnum):
     """What a mail is for."""
 
     TEST = "test"
+    INVITATION = "invitation"
+    PASSWORD = "password"  # noqa: S105 - the name of a kind
+    PASSWORD_CHANGED = "password changed"  # noqa: S105 - the name of a kind
+    ADDRESS = "address"
+    ADDRESS_CHANGED = "address changed"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,27 @@ class Tally:
     late_seconds: float
     given_up: int
     error: str | None
+
+
+@dataclass(frozen=True)
+class Post:
+    """Whether mails can be sent, and what site they speak of."""
+
+    section: MailSection
+    site: str
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a server for mails."""
+        return bool(self.section.host)
+
+    def need(self) -> None:
+        """Raise `MailOff` where no mail can be sent."""
+        need(self.section)
+
+    def address(self, path: str) -> str:
+        """The address of a page of this site."""
+        return f"{self.site.rstrip('/')}{path}"
 
 
 def need(section: MailSection) -> None:

@@ -26,6 +26,8 @@ class Action(StrEnum):
     SIGN_IN_FAILED = "session.refused"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - the name of an action
     PASSWORD_RESET = "password.reset"  # noqa: S105 - the name of an action
+    PASSWORD_FORGOTTEN = "password.forgotten"  # noqa: S105 - the name of an action
+    PASSWORD_RECOVERED = "password.recovered"  # noqa: S105 - the name of an action
     TOKEN_MADE = "token.made"  # noqa: S105 - the name of an action
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - the name of an action
     SECOND_FACTOR_ON = "second_factor.on"
@@ -34,6 +36,11 @@ class Action(StrEnum):
     SECOND_FACTOR_RECOVERED = "second_factor.recovered"
     SECOND_FACTOR_REFUSED = "second_factor.refused"
     USER_MADE = "user.made"
+    USER_INVITED = "user.invited"
+    USER_INVITED_AGAIN = "user.invited_again"
+    USER_INVITATION_WITHDRAWN = "user.invitation_withdrawn"
+    USER_JOINED = "user.joined"
+    ADDRESS_CHANGED = "address.changed"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
     USER_PROMOTED = "user.promoted"

@@ -44,10 +44,15 @@ def by_id(session: Session, user_id: uuid.UUID) -> User:
 
 
 def page(session: Session, *, text: str | None = None, limit: int = 50, after: str | None = None) -> Page:
-    """The accounts by name, those with `text` in the name or of the group of this name."""
+    """The accounts by name, those with `text` in name or address or of the group of this name."""
     statement = select(User).order_by(User.name).limit(limit + 1)
     if text:
-        statement = statement.where(or_(User.name.icontains(text, autoescape=True), User.group_name == text))
+        statement = statement.where(
+            or_(
+                *(column.icontains(text, autoescape=True) for column in (User.name, User.mail)),
+                User.group_name == text,
+            )
+        )
     if after is not None:
         statement = statement.where(User.name > after)
     users = session.scalars(statement).all()

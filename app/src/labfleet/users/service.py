@@ -30,7 +30,7 @@ USED_EVERY = timedelta(minutes=1)
 
 def add_user(session: Session, name: str, password: str, *, is_admin: bool = False) -> User:
     """Make an account. Raises `UserExists`, or `Invalid` for a name or password that won't do."""
-    _check_name(name)
+    check_name(name)
     _check_password(password)
     values = {"name": name, "password_hash": _hasher().hash(password), "is_admin": is_admin}
     statement = insert(User).values(values).on_conflict_do_nothing(index_elements=[User.name])
@@ -171,7 +171,8 @@ def _touch(session: Session, token: Token) -> None:
     )
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `Invalid` for what can't be a user's name."""
     if not 0 < len(name) <= MAX_NAME or name != name.strip() or not name.isprintable():
         raise Invalid(f"A user's name has 1 to {MAX_NAME} printable characters, no space around them.")
 

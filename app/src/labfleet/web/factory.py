@@ -35,6 +35,7 @@ from labfleet.web.pages import (
     docs,
     frame,
     home,
+    links,
     matrix,
     profile,
     second_factor,
@@ -60,7 +61,7 @@ VIEWS = (
     verbs,
 )
 PAGES = (
-    *(admin, artifacts, dataset_pages, docs, home, job_pages, matrix, profile, protocol_pages),
+    *(admin, artifacts, dataset_pages, docs, home, job_pages, links, matrix, profile, protocol_pages),
     *(search_pages, second_factor, session, source_pages, submit, workers),
 )
 

@@ -16,6 +16,7 @@ from labfleet.datasets.logs import LogStore
 from labfleet.datasets.store import BlobStore
 from labfleet.db.engine import make_engine, session_factory
 from labfleet.jobs.tokens import worker_hashes
+from labfleet.mail.outbox import Post
 from labfleet.protocols.store import ProtocolStore
 from labfleet.sources.vault import Vault
 from labfleet.web.ratelimit import RateLimit
@@ -41,6 +42,11 @@ class Services:
     vault: Vault
     # Clones, fetches and pushes that are under way: they must leave threads for everything else.
     gits: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ProtocolsSection().git_at_once))
+
+    @property
+    def post(self) -> Post:
+        """Whether mails can be sent, and what site they speak of."""
+        return Post(self.settings.mail, self.settings.web.public_url)
 
 
 def from_settings(settings: WebserverSettings) -> Services:

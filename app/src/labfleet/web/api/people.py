@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from labfleet.db import models
-from labfleet.users import audit, people, sessions
+from labfleet.users import audit, invitations, people, sessions
 from labfleet.users import service as users
 from labfleet.web.api import people_schemas as schemas
 from labfleet.web.api.blueprints import user
@@ -116,6 +117,58 @@ def revoke_user_tokens(name: str) -> tuple[str, int]:
     return "", 204
 
 
+@user.get("/invitations")
+@user.doc(tags=["users"], operation_id="list_invitations", extensions=ADMIN)
+@user.output(schemas.Invitations)
+@admin_only
+def list_invitations() -> schemas.Invitations:
+    """List the invitations that nobody has followed yet"""
+    with services().sessions() as db:
+        rows = invitations.under_way(db)
+    return schemas.Invitations(items=[schemas.Invitation.model_validate(row) for row in rows])
+
+
+@user.post("/invitations")
+@user.doc(tags=["users"], operation_id="invite", extensions=ADMIN)
+@user.input(schemas.InvitationIn)
+@user.output(schemas.Invitation, status_code=201)
+@admin_only
+def invite(json_data: schemas.InvitationIn) -> schemas.Invitation:
+    """Invite somebody by mail
+
+    Whoever reads the mail makes the account, by a link that is good once and for a while.
+    """
+    with services().sessions.begin() as db:
+        row = invitations.invite(db, services().post, current_user(), **json_data.model_dump())
+        db.refresh(row)
+        return schemas.Invitation.model_validate(row)
+
+
+@user.post("/invitations/<uuid:invitation>/resend")
+@user.doc(tags=["users"], operation_id="send_invitation_again", extensions=ADMIN)
+@user.output(schemas.Invitation)
+@admin_only
+def send_invitation_again(invitation: uuid.UUID) -> schemas.Invitation:
+    """Send an invitation again
+
+    The link that was sent before is good no more.
+    """
+    with services().sessions.begin() as db:
+        row = invitations.send_again(db, services().post, current_user(), invitation)
+        return schemas.Invitation.model_validate(row)
+
+
+@user.delete("/invitations/<uuid:invitation>")
+@user.doc(tags=["users"], operation_id="withdraw_invitation", extensions=ADMIN)
+@user.output({}, status_code=204)
+@admin_only
+def withdraw_invitation(invitation: uuid.UUID) -> tuple[str, int]:
+    """Take an invitation back"""
+    with services().sessions.begin() as db:
+        invitations.withdraw(db, invitation)
+    return "", 204
+
+
 @user.get("/audit")
 @user.doc(tags=["users"], operation_id="list_audit", extensions=ADMIN)
 @user.input(schemas.AuditQuery, location="query")
@@ -140,6 +193,7 @@ def _person(found: people.Person) -> schemas.Person:
     return schemas.Person(
         id=row.id,
         name=row.name,
+        mail=row.mail,
         is_admin=row.is_admin,
         disabled=row.disabled_at is not None,
         group=row.group_name,

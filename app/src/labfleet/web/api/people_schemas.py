@@ -47,12 +47,39 @@ class Person(Out):
 
     id: uuid.UUID
     name: str
+    mail: str | None
     is_admin: bool
     disabled: bool
     group: str | None
     second_factor: bool
     tokens: int
     created_at: datetime
+
+
+class InvitationIn(In):
+    """Whom to invite; without a name the invited person chooses it."""
+
+    mail: Annotated[str, Field(min_length=1, max_length=254)]
+    name: Annotated[str, Field(max_length=100)] = ""
+    is_admin: Annotated[bool, Field(strict=True)] = False
+
+
+class Invitation(Out):
+    """An invitation that nobody has followed yet; its link is good until `expires_at`."""
+
+    id: uuid.UUID
+    mail: str
+    name: str | None
+    is_admin: bool
+    made_by: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Invitations(Out):
+    """The invitations that nobody has followed yet, the newest first."""
+
+    items: list[Invitation]
 
 
 class Accounts(Out):

@@ -82,6 +82,7 @@ class Me(Out):
 
     id: uuid.UUID
     name: str
+    mail: str | None
     is_admin: bool
     created_at: datetime
 

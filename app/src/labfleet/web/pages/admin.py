@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import g, redirect, render_template, request
@@ -13,7 +14,7 @@ from labfleet.db.models import User
 from labfleet.errors import Invalid, LabfleetError, NotFound
 from labfleet.jobs import quotas
 from labfleet.protocols.manifest import bytes_of
-from labfleet.users import audit, people, sessions
+from labfleet.users import audit, invitations, people, sessions
 from labfleet.users import service as users
 from labfleet.users.audit import Action
 from labfleet.web.auth import admin_only
@@ -31,6 +32,8 @@ WORDS = {
     Action.SIGN_IN_FAILED: "gave a wrong password for",
     Action.PASSWORD_CHANGED: "chose another password",
     Action.PASSWORD_RESET: "gave another password to",
+    Action.PASSWORD_FORGOTTEN: "asked for another password for",
+    Action.PASSWORD_RECOVERED: "chose another password by mail for",
     Action.TOKEN_MADE: "made a token",
     Action.TOKEN_REVOKED: "revoked tokens",
     Action.SECOND_FACTOR_ON: "switched the second factor on",
@@ -39,6 +42,11 @@ WORDS = {
     Action.SECOND_FACTOR_RECOVERED: "used a recovery code of",
     Action.SECOND_FACTOR_REFUSED: "gave a wrong code for",
     Action.USER_MADE: "added the user",
+    Action.USER_INVITED: "invited",
+    Action.USER_INVITED_AGAIN: "sent the invitation again to",
+    Action.USER_INVITATION_WITHDRAWN: "took back the invitation of",
+    Action.USER_JOINED: "has joined by an invitation as",
+    Action.ADDRESS_CHANGED: "confirmed the mail address of",
     Action.USER_DISABLED: "disabled",
     Action.USER_ENABLED: "enabled",
     Action.USER_PROMOTED: "made an admin of",
@@ -76,6 +84,34 @@ def admin_add_user() -> BaseResponse | tuple[str, int]:
     except LabfleetError as error:
         return _users(problem=error.problem(), name=name), error.status
     return redirect(f"/admin/users/{made.id}", 303)
+
+
+@pages.post("/admin/invitations")
+@admin_only
+def admin_invite() -> BaseResponse | tuple[str, int]:
+    """Invite somebody by mail."""
+    given = {name: request.form.get(name, "").strip() for name in ("mail", "name")}
+    try:
+        check_value(given, MAX_DEPTH)
+        with services().sessions.begin() as db:
+            invitations.invite(
+                db, services().post, g.user, **given, is_admin=bool(request.form.get("is_admin"))
+            )
+    except LabfleetError as error:
+        return _users(problem=error.problem(), invited=given), error.status
+    return redirect("/admin/users", 303)
+
+
+@pages.post("/admin/invitations/<uuid:which>/<any(resend,withdraw):verb>")
+@admin_only
+def admin_invitation(which: uuid.UUID, verb: str) -> BaseResponse:
+    """Send an invitation again, or take it back."""
+    with services().sessions.begin() as db:
+        if verb == "resend":
+            invitations.send_again(db, services().post, g.user, which)
+        else:
+            invitations.withdraw(db, which)
+    return redirect("/admin/users", 303)
 
 
 @pages.get("/admin/users/<uuid:who>")
@@ -209,6 +245,7 @@ def _users(**more: object) -> str:
     query = {name: request.args.get(name, "")[:MAX_TEXT] or None for name in ("text", "after")}
     with services().sessions() as db:
         page = people.page(db, text=query["text"], after=query["after"])
+        waiting = [(row, row.expires_at < datetime.now(UTC)) for row in invitations.under_way(db)]
     return render_template(
         "admin_users.html",
         section=SECTION,
@@ -216,6 +253,8 @@ def _users(**more: object) -> str:
         page=page,
         query=query,
         shortest=users.MIN_PASSWORD,
+        waiting=waiting,
+        mail_on=services().post.on,
         **more,
     )
 

@@ -24,7 +24,18 @@ MAIN_WAYS = (
     ("Matrix", "/matrix"),
     ("Workers", "/workers"),
 )
-PUBLIC = frozenset({"pages.sign_in", "pages.sign_in_code", "pages.api_docs", "pages.openapi_document"})
+PUBLIC = frozenset(
+    {
+        "pages.sign_in",
+        "pages.sign_in_code",
+        "pages.forgotten",
+        "pages.other_password",
+        "pages.invitation",
+        "pages.address",
+        "pages.api_docs",
+        "pages.openapi_document",
+    }
+)
 
 # All that an admin is let into who has to have a second factor and has none yet.
 SETTING_UP = frozenset(

@@ -8,7 +8,7 @@ from flask import g, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.errors import Invalid, LabfleetError
-from labfleet.users import second_factor, sessions
+from labfleet.users import recovery, second_factor, sessions
 from labfleet.users import service as users
 from labfleet.users.devices import device
 from labfleet.web import auth
@@ -78,10 +78,26 @@ def change_password() -> BaseResponse | tuple[str, int]:
         known = auth.sign_in(g.user.name, given["current"])
         with services().sessions.begin() as db:
             changed = users.change_password(db, known, given["new"])
+            recovery.tell_changed(db, services().post, changed)
         auth.begin_session(changed)
     except LabfleetError as error:
         return _page(problem=error.problem()), error.status
     return redirect("/profile?changed=1", 303)
+
+
+@pages.post("/profile/address")
+def change_address() -> str | tuple[str, int]:
+    """Have a link sent to another mail address, which becomes the account's when that is followed."""
+    mail = request.form.get("mail", "")
+    try:
+        check_value(mail, MAX_DEPTH)
+        # Whoever finds an open browser must not have passwords sent to him; with the limits of signing in.
+        auth.sign_in(g.user.name, request.form.get("password", ""))
+        with services().sessions.begin() as db:
+            sent = recovery.ask_address(db, services().post, g.user, mail)
+    except LabfleetError as error:
+        return _page(problem=error.problem(), mail=mail), error.status
+    return _page(sent=sent)
 
 
 def _page(**more: object) -> str:
@@ -97,6 +113,9 @@ def _page(**more: object) -> str:
             factor=second_factor.is_on(db, g.user),
             left=second_factor.codes_left(db, g.user),
             days=DAYS,
+            mail_on=services().post.on,
+            asked=recovery.asked_address(db, g.user),
+            confirmed=request.args.get("confirmed") == "1",
             shortest=users.MIN_PASSWORD,
             changed=request.args.get("changed") == "1",
             url_of_api=services().settings.web.public_url.rstrip("/"),

@@ -57,7 +57,8 @@ def sign_out() -> BaseResponse:
 
 
 def _form(target: str, name: str = "", error: Refusal | None = None) -> Response:
-    return _answer("sign_in.html", error, next=target, name=name)
+    recovered = "" if error or request.args.get("recovered") != "1" else "1"
+    return _answer("sign_in.html", error, next=target, name=name, recovered=recovered)
 
 
 def _code_form(target: str, error: Refusal | None = None) -> Response:
