@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import Link, User
@@ -106,10 +107,14 @@ def confirm_address(session: Session, post: Post, key: str) -> User:
     """Make it the user's address, and tell the one before. Raises `LinkOver` or `UserExists`."""
     row = links.look(session, Kind.ADDRESS, key, lock=True)
     user = _user(session, row)
-    owner = links.owner_of(session, row.mail)
-    if owner is not None and owner.id != user.id:
-        raise UserExists("Another account has this address meanwhile.", hint="Choose another address.")
-    before, user.mail = user.mail, row.mail
+    before = user.mail
+    try:
+        with session.begin_nested():
+            user.mail = row.mail
+    except IntegrityError:
+        raise UserExists(
+            "Another account has this address meanwhile.", hint="Choose another address."
+        ) from None
     links.use(row)
     # What was sent to the address of before opens nothing any more.
     links.withdraw(session, Link.user_id == user.id, Link.kind == Kind.PASSWORD.value)
