@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from resident import Residents
 from sqlalchemy import URL, Engine, create_engine, insert, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from labfleet.db.engine import engine_for, session_factory
 from labfleet.db.models import Base, Blob, Dataset, Job, Protocol, ProtocolVersion, Task, User, WorkerRow
 from labfleet.db.upgrade import upgrade
+from labfleet.users import service as users
 
 VARIABLE = "LABFLEET_TEST_DATABASE"
 NEEDS = ("key", "cores", "memory_bytes", "wall_seconds", "tags")
@@ -36,6 +38,18 @@ MANIFEST: dict[str, Any] = {
     "outputs": {"out": {"path": "out.txt", "kind": "text", "title": "Out"}},
     "needs": {"cores": 1, "memory": "256M", "time": "1m"},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """The same algorithm at its smallest cost: with the real one, passwords were a third of the pages' tests.
+
+    `tests/unit/users/test_cost.py` asks for the real one, and so does every sign-in on a deployed lab.
+    """
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(users, "_hasher", lambda: cheap)
+        yield
 
 
 @pytest.fixture(scope="session")
