@@ -35,7 +35,7 @@ def signed_in(browser: Browser, lab: Lab) -> Browser:
     browser.open(lab.url)
     if browser.script(SIGNED_OUT):
         sign_in(browser, "acceptance", PASSWORD)
-        wait_for(lambda: not browser.script(SIGNED_OUT), 10, "sign-in")
+        wait_for(lambda: not browser.script(SIGNED_OUT), 60, "sign-in")
     browser.complaints()  # what earlier pages said is not this test's
     return browser
 
