@@ -190,7 +190,21 @@ class ProtocolsSection(Section):
     git_memory_bytes: int = Field(default=GIB, gt=0)
 
 
-class WebhooksSection(Section):
+class Retried(Section):
+    """What is tried until it goes well: how often we look for it, how long we wait, when we give up."""
+
+    poll_seconds: float = Field(default=30, gt=0)
+    # After the first failure, then twice as long each time up to the cap.
+    first_delay_seconds: float = Field(default=10, gt=0)
+    delay_max_seconds: float = Field(default=3600, gt=0)
+    tries: int = Field(gt=0)
+
+    def delay(self, tries: int) -> float:
+        """How many seconds to wait after so many tries: each time twice as long, up to the cap."""
+        return min(self.delay_max_seconds, self.first_delay_seconds * 2.0 ** min(tries - 1, 30))
+
+
+class WebhooksSection(Retried):
     """`[webhooks]`: where the end of a job may be told, and how often we try. No network: off."""
 
     allowed_networks: list[Network] = Field(default_factory=list)
@@ -199,14 +213,11 @@ class WebhooksSection(Section):
     timeout_seconds: float = Field(default=10, gt=0, le=25)
     # How many calls are made at once.
     batch_size: int = Field(default=20, gt=0)
-    poll_seconds: float = Field(default=30, gt=0)
-    # After the first failure, then twice as long each time up to the cap: with these eleven hours in all.
-    first_delay_seconds: float = Field(default=10, gt=0)
-    delay_max_seconds: float = Field(default=3600, gt=0)
+    # Eleven hours in all.
     tries: int = Field(default=20, gt=0)
 
 
-class MailSection(Section):
+class MailSection(Retried):
     """`[mail]`: the SMTP server that takes our mails; without a host mail is off. The password of `user` is
     the credential `smtp_password` of the process that sends."""
 
@@ -221,10 +232,7 @@ class MailSection(Section):
     ca_file: Path | None = None
     # Of each step of a conversation with the server. Less than the 30 seconds that systemd waits.
     timeout_seconds: float = Field(default=20, gt=0, le=25)
-    poll_seconds: float = Field(default=30, gt=0)
-    # After the first failure, then twice as long each time up to the cap: with these fifteen hours in all.
-    first_delay_seconds: float = Field(default=10, gt=0)
-    delay_max_seconds: float = Field(default=3600, gt=0)
+    # Fifteen hours in all.
     tries: int = Field(default=23, gt=0)
     # How long the links in mails are good: of an invitation, of a forgotten password, of a new address.
     invitation_hours: float = Field(default=168, gt=0)

@@ -75,16 +75,11 @@ def loaded(
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Json]]:
     """The table at `path` as DuckDB's table `t`, and what is told of how it was read. Of a workbook it is the
     first sheet, or the one of that name. What DuckDB says against it is `Unreadable`, also inside."""
-    try:
-        with _connect(work, bounds) as duck:
-            if form is Format.EXCEL:
-                yield duck, _read_excel(duck, path, work, bounds, sheet)
-            else:
-                yield duck, _READERS[form](duck, path, work, bounds)
-    except duckdb.OutOfMemoryException:
-        raise Unreadable("The table needs more memory than there is for looking through it.") from None
-    except duckdb.Error as error:
-        raise Unreadable(_sentence(error, path)) from None
+    with _reading(path, work, bounds) as duck:
+        if form is Format.EXCEL:
+            yield duck, _read_excel(duck, path, work, bounds, sheet)
+        else:
+            yield duck, _READERS[form](duck, path, work, bounds)
 
 
 @contextmanager
@@ -94,14 +89,21 @@ def typed(
     """As `loaded`, of a text that we have written: with a header, every cell in quotation marks but those
     without a value. `columns` are DuckDB's types by their names."""
     wanted = ", ".join(f"{as_text(name)}: {as_text(kind)}" for name, kind in columns.items())
+    with _reading(path, work, bounds) as duck:
+        duck.execute(
+            f"CREATE TABLE t AS SELECT * FROM read_csv({as_text(str(path))}, auto_detect = false, "
+            f"header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
+            f"allow_quoted_nulls = false, max_line_size = {MOST_LINE_BYTES}, columns = {{{wanted}}})"
+        )
+        yield duck, {}
+
+
+@contextmanager
+def _reading(path: Path, work: Path, bounds: Bounds) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB while the table at `path` is read: what it says against that is `Unreadable`."""
     try:
         with _connect(work, bounds) as duck:
-            duck.execute(
-                f"CREATE TABLE t AS SELECT * FROM read_csv({as_text(str(path))}, auto_detect = false, "
-                f"header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
-                f"allow_quoted_nulls = false, max_line_size = {MOST_LINE_BYTES}, columns = {{{wanted}}})"
-            )
-            yield duck, {}
+            yield duck
     except duckdb.OutOfMemoryException:
         raise Unreadable("The table needs more memory than there is for looking through it.") from None
     except duckdb.Error as error:

@@ -91,18 +91,12 @@ def settle(row: Delivery, answer: Answer, section: WebhooksSection) -> None:
         row.given_up_at = func.clock_timestamp()
         metrics.GIVEN_UP.inc()
     else:
-        row.next_try_at = func.clock_timestamp() + timedelta(seconds=delay(row.tries, section))
+        row.next_try_at = func.clock_timestamp() + timedelta(seconds=section.delay(row.tries))
         metrics.TO_BE_TRIED_AGAIN.inc()
     # Without the URL, and the error that may have it: whoever knows it can often write to where it leads.
     _log.info(
         "webhook called", job=str(row.job_id), delivery=str(row.id), status=answer.status, tries=row.tries
     )
-
-
-def delay(tries: int, section: WebhooksSection) -> float:
-    """How long to wait after so many tries: each time twice as long, up to the cap."""
-    doublings = min(tries - 1, 30)
-    return min(section.delay_max_seconds, section.first_delay_seconds * 2.0**doublings)
 
 
 def next_due(session: Session) -> float:

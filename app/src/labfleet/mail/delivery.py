@@ -102,11 +102,6 @@ def next_due(session: Session) -> float:
     return float("inf" if seconds is None else seconds)
 
 
-def delay(tries: int, section: MailSection) -> float:
-    """How long to wait after so many tries: each time twice as long, up to the cap."""
-    return min(section.delay_max_seconds, section.first_delay_seconds * 2.0 ** min(tries - 1, 30))
-
-
 def _failed(row: Mail, said: str, section: MailSection, *, final: bool) -> None:
     row.tries += 1
     row.last_error = said[:MAX_ERROR]
@@ -115,7 +110,7 @@ def _failed(row: Mail, said: str, section: MailSection, *, final: bool) -> None:
         row.given_up_at = func.clock_timestamp()
         metrics.GIVEN_UP.inc()
     else:
-        row.next_try_at = func.clock_timestamp() + timedelta(seconds=delay(row.tries, section))
+        row.next_try_at = func.clock_timestamp() + timedelta(seconds=section.delay(row.tries))
         metrics.TO_BE_TRIED_AGAIN.inc()
         # What the server said may have the address in it: whoever reads the journal need not know it.
         _log.info("mail not taken", mail=str(row.id), kind=row.kind, tries=row.tries)

@@ -109,7 +109,7 @@ class Mailer(Loop):
     def _rest(self, error: ServerAway) -> None:
         """Leave the server alone for a moment: mails that are written meanwhile wait for that."""
         self._away += 1
-        seconds = min(delivery.delay(self._away, self._section), self._section.poll_seconds)
+        seconds = min(self._section.delay(self._away), self._section.poll_seconds)
         self._resting_until = time.monotonic() + seconds
         _log.warning("mail server away", error=str(error), again_in_seconds=seconds)
 

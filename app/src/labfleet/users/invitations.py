@@ -97,7 +97,7 @@ def accept(session: Session, key: str, name: str, password: str) -> User:
     if links.owner_of(session, row.mail) is not None:
         raise LinkOver("Somebody with this address has an account already.", hint="Sign in with it.")
     made = users.add_user(session, row.name or name, password, is_admin=row.is_admin)
-    made.mail = row.mail
+    links.give(session, made, row.mail)
     links.use(row)
     audit.record(session, Action.USER_JOINED, made.name, address=row.mail, invited_by=row.made_by)
     session.flush()

@@ -11,10 +11,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import Link, User
-from labfleet.errors import Invalid, LinkOver
+from labfleet.errors import Invalid, LinkOver, UserExists
 from labfleet.names import is_address
 
 MAX_KEY = 100
@@ -43,6 +44,17 @@ def check_address(mail: str) -> str:
 def owner_of(session: Session, mail: str) -> User | None:
     """Whose address it is."""
     return session.scalars(select(User).where(func.lower(User.mail) == mail.lower())).one_or_none()
+
+
+def give(session: Session, user: User, mail: str) -> None:
+    """Make it the user's address; `UserExists` if the database knows it as somebody else's."""
+    try:
+        with session.begin_nested():
+            user.mail = mail
+    except IntegrityError:
+        raise UserExists(
+            "Another account has this address meanwhile.", hint="Choose another address."
+        ) from None
 
 
 def make(

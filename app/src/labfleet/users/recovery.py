@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sqlalchemy import func, or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import Link, User
-from labfleet.errors import LinkOver, UserExists
+from labfleet.errors import LinkOver
 from labfleet.mail import outbox, texts
 from labfleet.mail.outbox import Post
 from labfleet.users import audit, links
@@ -108,13 +107,7 @@ def confirm_address(session: Session, post: Post, key: str) -> User:
     row = links.look(session, Kind.ADDRESS, key, lock=True)
     user = _user(session, row)
     before = user.mail
-    try:
-        with session.begin_nested():
-            user.mail = row.mail
-    except IntegrityError:
-        raise UserExists(
-            "Another account has this address meanwhile.", hint="Choose another address."
-        ) from None
+    links.give(session, user, row.mail)
     links.use(row)
     # What was sent to the address of before opens nothing any more.
     links.withdraw(session, Link.user_id == user.id, Link.kind == Kind.PASSWORD.value)

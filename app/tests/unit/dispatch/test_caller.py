@@ -7,7 +7,6 @@ import pytest
 
 from labfleet.config import WebhooksSection
 from labfleet.dispatch.caller import AddressRefused, Caller, check_addresses
-from labfleet.dispatch.webhooks import delay
 from labfleet.errors import ConfigError
 from labfleet.networks import is_allowed
 
@@ -55,7 +54,7 @@ def test_one_bad_address_is_enough() -> None:
 
 def test_delays_double_up_to_the_cap() -> None:
     section = WebhooksSection(first_delay_seconds=10, delay_max_seconds=100)
-    assert [delay(tries, section) for tries in (1, 2, 3, 4, 5, 6, 10_000)] == [10, 20, 40, 80, 100, 100, 100]
+    assert [section.delay(tries) for tries in (1, 2, 3, 4, 5, 6, 10_000)] == [10, 20, 40, 80, 100, 100, 100]
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -21,6 +21,7 @@ from labfleet.fetching.handlers.sql import (
     Sql,
     addresses,
     decimal,
+    encrypted,
     named,
     parameters,
     telling,
@@ -80,7 +81,7 @@ class Mariadb(Sql):
 
     def _connected(self, task: Task, port: int) -> Any:
         given, secret = task.parameters, task.credentials
-        encrypted = given.get("tls", "verify") == "verify"
+        tls = encrypted(task)
         try:
             return pymysql.connect(
                 host=given["host"],
@@ -89,8 +90,8 @@ class Mariadb(Sql):
                 user=secret.get("user", "labfleet"),
                 password=secret.get("password", ""),
                 charset="utf8mb4",
-                ssl=trust(task.ca_file) if encrypted else None,
-                ssl_disabled=not encrypted,
+                ssl=trust(task.ca_file) if tls else None,
+                ssl_disabled=not tls,
                 connect_timeout=max(2, round(task.silent_seconds)),
                 read_timeout=task.query_seconds + task.silent_seconds,
                 conv=AS_TEXT,

@@ -19,6 +19,7 @@ from labfleet.fetching.handlers.sql import (
     addresses,
     authorities,
     decimal,
+    encrypted,
     named,
     parameters,
     telling,
@@ -78,7 +79,7 @@ class Postgresql(Sql):
 
     def _connected(self, task: Task, found: list[str], port: int) -> Any:
         given, secret = task.parameters, task.credentials
-        encrypted = given.get("tls", "verify") == "verify"
+        tls = encrypted(task)
         return psycopg.connect(
             host=",".join([given["host"]] * len(found)),
             hostaddr=",".join(found),
@@ -86,8 +87,8 @@ class Postgresql(Sql):
             dbname=given["database"],
             user=secret.get("user", "labfleet"),
             password=secret.get("password", ""),
-            sslmode="verify-full" if encrypted else "disable",
-            sslrootcert=str(authorities(task)) if encrypted else "",
+            sslmode="verify-full" if tls else "disable",
+            sslrootcert=str(authorities(task)) if tls else "",
             sslcert=str(task.work / "none"),
             gssencmode="disable",
             passfile=str(task.work / "none"),

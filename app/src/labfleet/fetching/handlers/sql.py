@@ -58,7 +58,7 @@ class Sql(Handler):
 
     def fetch(self, task: Task) -> Fetched:
         """Run the query, and write what it brings."""
-        if task.parameters.get("tls", "verify") == "off" and task.credentials and not task.clear_credentials:
+        if not encrypted(task) and task.credentials and not task.clear_credentials:
             raise in_clear()
         try:
             with self.rows(task) as (columns, rows):
@@ -74,6 +74,11 @@ class Sql(Handler):
     def port_of(cls, task: Task) -> int:
         """Where the database listens."""
         return int(task.parameters.get("port", cls.port))
+
+
+def encrypted(task: Task) -> bool:
+    """Whether the database is spoken to by TLS, its certificate checked."""
+    return bool(task.parameters.get("tls", "verify") == "verify")
 
 
 def parameters(port: int, mark: str) -> Schema:

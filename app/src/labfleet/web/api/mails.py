@@ -6,10 +6,8 @@ import uuid
 from typing import Any
 
 from labfleet.db import models
-from labfleet.errors import Invalid
 from labfleet.mail import outbox, texts
-from labfleet.names import is_address
-from labfleet.users import audit
+from labfleet.users import audit, links
 from labfleet.users.audit import Action
 from labfleet.web.api import mail_schemas as schemas
 from labfleet.web.api.blueprints import user
@@ -76,12 +74,11 @@ def try_mail(json_data: schemas.MailTest) -> schemas.Mail:
     """
     settings = services().settings
     outbox.need(settings.mail)
-    if not is_address(json_data.address):
-        raise Invalid(f"'{json_data.address}' is no mail address.", hint="Write it as ada@example.org.")
+    address = links.check_address(json_data.address)
     said = texts.test(settings.web.public_url, current_user().name)
     with services().sessions.begin() as db:
-        row = outbox.write(db, outbox.Kind.TEST, json_data.address, said, user=current_user())
-        audit.record(db, Action.MAIL_TRIED, json_data.address)
+        row = outbox.write(db, outbox.Kind.TEST, address, said, user=current_user())
+        audit.record(db, Action.MAIL_TRIED, address)
     return _told(row)
 
 
