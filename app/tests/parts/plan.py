@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
@@ -112,7 +113,7 @@ def molecule() -> Iterator[Job]:
         scenario, role = path.parent.name, path.parents[2].name
         name = f"molecule-{role}-{scenario}"
         result = STATE / "test" / "results" / f"{name}.xml"
-        environment = {"NO_COLOR": "1", "PYTEST_ADDOPTS": f"--junitxml={result}"}
+        environment = {"NO_COLOR": "1", "PYTEST_ADDOPTS": f"--junitxml={result}", **_mitogen()}
         command = [*_as_root(), str(BIN / "molecule"), "test", "-s", scenario]
         names = [platform["name"] for platform in yaml.safe_load(path.read_text())["platforms"]]
         steps = [Step(command, environment, path.parents[2], result, again=command)]
@@ -196,13 +197,24 @@ def jobs_of(part: str) -> Iterator[Job]:
     return (job for job in PARTS[name]() if word in job.name)
 
 
+def _mitogen() -> dict[str, str]:
+    """Settings by which Ansible keeps one interpreter on each machine for all tasks (docs/decisions/0023)."""
+    plugins = Path(str(files("ansible_mitogen"))) / "plugins" / "strategy"
+    return {
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
+        # That it is no plugin of Ansible's own is told at the start of each playbook otherwise.
+        "ANSIBLE_DEPRECATION_WARNINGS": "false",
+    }
+
+
 def _as_root() -> list[str]:
     """Molecule's machines are root's, as those of the lab."""
     if os.geteuid() == 0:
         return []
     return [
         "sudo",
-        "--preserve-env=PYTEST_ADDOPTS,NO_COLOR,CONTAINERS_CONF",
+        f"--preserve-env=PYTEST_ADDOPTS,NO_COLOR,CONTAINERS_CONF,{','.join(_mitogen())}",
         "env",
         f"PATH={os.environ['PATH']}",
     ]
