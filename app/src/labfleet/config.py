@@ -240,6 +240,13 @@ class MailSection(Retried):
     address_hours: float = Field(default=24, gt=0)
     # How many mails for a forgotten password an account is sent within the time that one of them is good.
     reset_mails: int = Field(default=3, gt=0)
+    # Of the ends of jobs: what ends within so long goes into one mail, for who wants it so; so many mails of
+    # single jobs a user gets at most within that time, the rest is told in one; so many jobs one mail names.
+    digest_minutes: float = Field(default=60, gt=0)
+    single_mails: int = Field(default=20, gt=0)
+    digest_jobs: int = Field(default=100, gt=0)
+    # How long the end of a job is worth a mail.
+    job_hours: float = Field(default=24, gt=0)
     # How long it is remembered what was sent to whom; the text of a mail is forgotten once it is sent.
     kept_days: float = Field(default=30, gt=0)
 
@@ -247,6 +254,8 @@ class MailSection(Retried):
     def _whole(self) -> Self:
         if self.host and not is_address(self.sender):
             raise ValueError("with a host, 'sender' must be a mail address, such as labfleet@example.org")
+        if self.job_hours * 60 <= self.digest_minutes:
+            raise ValueError("'job_hours' must be longer than 'digest_minutes', else no digest is ever sent")
         if self.user and self.security == "none":
             raise ValueError("with a user, 'security' must be starttls or tls: no password is sent in clear")
         return self

@@ -79,6 +79,14 @@ class MailOff(Invalid):
     default_hint = "Ask an admin: webserver_mail_host says which server takes mails (docs/admin/mail.md)."
 
 
+class NoAddress(Invalid):
+    """A mail about jobs is wanted, and the account has no address that is confirmed."""
+
+    code = "no_address"
+    title = "The account has no mail address"
+    default_hint = "Set your address on the page of your account, and open the link that is sent there."
+
+
 class WebhooksOff(Invalid):
     """A job has a webhook, and the admin has named no network into which one may lead."""
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from labfleet.config import MailSection
+from labfleet.jobs.states import State
 from labfleet.mail import texts
 from labfleet.names import is_address
 
@@ -55,8 +56,20 @@ def test_times_in_words(seconds: float, words: str) -> None:
         {"host": "mail.example.org", "sender": "a@b.c", "user": "u", "security": "none"},
         {"security": "ssl"},
         {"tries": 0},
+        {"digest_minutes": 60, "job_hours": 1},
     ],
 )
 def test_settings_that_can_t_be(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         MailSection.model_validate(settings)
+
+
+def test_a_label_stays_on_one_line() -> None:
+    job = texts.Ended("a\r\nBcc: x@y.z\x00" + "b" * 200, "success", 1, 0, 0, "https://lab.example/jobs/1")
+    said = texts.job_ended("ada", job, "https://lab.example/profile", 60)
+    assert said.subject == "Labfleet: a Bcc: x@y.z " + "b" * (texts.LABEL - 13) + ": success"
+    assert f'your job "a Bcc: x@y.z {"b" * 200}" has ended with success.' in said.body
+
+
+def test_every_final_state_has_its_words() -> None:
+    assert set(texts.ENDS) == {state for state in State if state.final}

@@ -160,9 +160,10 @@ def _upload(client: Client, crate: Crate, item: CrateInput) -> str:
 
 def rewritten(request: Any, versions: Mapping[str, str], datasets: Mapping[str, str]) -> Any:
     """The request with the versions that were used and with your datasets in place of theirs. What leads to
-    somebody (its webhook) is left out."""
+    somebody (its webhook, its mail) is left out."""
     new = _node(request, versions, datasets)
     new.pop("webhook", None)
+    new.pop("mail", None)
     new.pop("hold", None)
     return new
 

@@ -28,6 +28,8 @@ _FIELD = {
     "invalid_inputs": "inputs",
     "invalid_parameters": "parameters",
     "webhooks_off": "webhook",
+    "mail_off": "mail",
+    "no_address": "mail",
 }
 
 

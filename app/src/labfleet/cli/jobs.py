@@ -129,6 +129,9 @@ def _add_artifacts(client: Client, job: dict[str, Any]) -> None:
         known[result["task"]]["artifacts"].append(result)
 
 
+MAIL = {None: None, True: "when it has ended", False: "none"}
+
+
 def _show_head(job: Json) -> None:
     out = console()
     out.print("job", job["id"], _job_state(job), Text(job["label"]))
@@ -140,6 +143,7 @@ def _show_head(job: Json) -> None:
         "note": job["note"],
         "priority": job["priority"],
         "webhook": job["webhook"],
+        "mail": MAIL[job["mail"]],
         "submitted": local_time(job["created_at"]) if job["nodes"] else None,
         "finished": local_time(job["finished_at"]) if job["nodes"] else None,
     }

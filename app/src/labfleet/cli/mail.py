@@ -1,4 +1,4 @@
-"""`labfleet mail`: whether Labfleet can send mails, for admins."""
+"""`labfleet mail`: on which ends of jobs you get mails; whether Labfleet can send mails, for admins."""
 
 from __future__ import annotations
 
@@ -11,11 +11,36 @@ from labfleet.cli.output import json_option, local_time, print_json, table, with
 from labfleet.errors import Unavailable
 
 LOOK_SECONDS = 0.5
+_SAID = {
+    "never": "You get no mails when jobs end, unless a job asks for one (labfleet submit --mail).",
+    "each": "You get a mail when a job ends.",
+    "digest": "You get one mail for all jobs that end within {minutes} minutes.",
+}
 
 
 @click.group()
 def mail() -> None:
-    """Whether Labfleet can send mails: try it, see how mails went. For admins."""
+    """Mails when your jobs end; and for admins: try whether mails go out, see how they went."""
+
+
+@mail.command("jobs")
+@click.argument("wish", required=False, type=click.Choice(("never", "each", "digest")))
+@json_option
+@with_client
+def mail_jobs(client: Client, wish: str | None, as_json: bool) -> None:
+    """Get mails when your jobs end: never, for each job, or a digest. Without a word: show it."""
+    place = at("me", "mail")
+    told = client.put(place, {"jobs": wish}) if wish else client.get(place)
+    if as_json:
+        print_json(told)
+        return
+    click.echo(_SAID[told["jobs"]].format(minutes=f"{told['digest_minutes']:g}"))
+    if not told["on"]:
+        click.echo("This Labfleet sends no mails: its admin has not set mail up.")
+    elif not told["address"]:
+        click.echo("Your account has no confirmed address yet: set it on the page of your account.")
+    else:
+        click.echo(f"Mails go to {told['address']}.")
 
 
 @mail.command("test")

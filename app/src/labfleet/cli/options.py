@@ -35,8 +35,8 @@ def _labels(context: click.Context, parameter: click.Parameter, value: str | Non
 
 _FILTER: tuple[Option, ...] = (
     click.option("--state", multiple=True, type=click.Choice(STATES), help="In this state; repeatable."),
-    click.option("--in-progress", is_flag=True, help="Queued or running."),
-    click.option("--errored", is_flag=True, help="Failed or partial."),
+    click.option("--in-progress", is_flag=True, default=None, help="Queued or running."),
+    click.option("--errored", is_flag=True, default=None, help="Failed or partial."),
     click.option("--user", metavar="NAME", help="Of this user (for admins)."),
     click.option("--protocol", metavar="NAME", help="That run this protocol."),
     click.option("--dataset", metavar="ID", help="That take this dataset."),
@@ -64,6 +64,11 @@ _DATASET: tuple[Option, ...] = (
 _AT_SUBMISSION: tuple[Option, ...] = (
     click.option("--hold", is_flag=True, default=None, help="Let nothing run before 'labfleet resume'."),
     click.option("--webhook", metavar="URL", help="Called when the job has ended."),
+    click.option(
+        "--mail/--no-mail",
+        default=None,
+        help="Get a mail when the job has ended, or none; without either as 'labfleet mail jobs' says.",
+    ),
 )
 
 
@@ -108,5 +113,5 @@ def _gathered(function: Callable[..., R], name: str, options: tuple[Option, ...]
 
 
 def _said(value: Any) -> bool:
-    """Whether an option was used: else it comes as None, an empty tuple or an unset flag."""
-    return value is not None and value is not False and value != ()
+    """Whether an option was used: else it comes as None, or an empty tuple."""
+    return value is not None and value != ()

@@ -48,6 +48,7 @@ WEB: Mapping[str, str] = {
     "deliveries": ADD,
     # They may have one-time links in them: no other role reads them.
     "mails": ALL,
+    "notices": ALL,
     "links": ALL,
     "workers": ALL,
     "fleet_samples": READ,
@@ -58,7 +59,7 @@ WEB: Mapping[str, str] = {
 
 DISPATCHER: Mapping[str, str] = {
     # What order needs of a user, and nothing that would help to become one.
-    "users": "SELECT (id, name, group_name, weight, max_running, max_cores, disabled_at)",
+    "users": "SELECT (id, name, group_name, weight, max_running, max_cores, job_mails, disabled_at)",
     "groups": READ,
     "reservations": READ,
     "turns": CHANGE,
@@ -73,6 +74,7 @@ DISPATCHER: Mapping[str, str] = {
     "outbox": ALL,
     "artifacts": ADD,
     "deliveries": CHANGE,
+    "notices": ALL,
     "fleet_samples": "SELECT, INSERT, DELETE",
     "alembic_version": READ,
     "schema_changes": READ,

@@ -91,6 +91,7 @@ class User(Base):
     __table_args__ = (
         CheckConstraint("weight > 0", name="weight"),
         CheckConstraint("max_running > 0 AND max_cores > 0", name="quota"),
+        CheckConstraint("job_mails IN ('never','each','digest')", name="job_mails"),
         Index("uq_users_mail", text("lower(mail)"), unique=True),
     )
 
@@ -106,6 +107,8 @@ class User(Base):
     max_stored_bytes: Mapped[int | None]
     # An address that is known to be theirs: it stands here when a link that was sent there has been followed.
     mail: Mapped[str | None]
+    # On which ends of jobs they want mails.
+    job_mails: Mapped[str] = mapped_column(server_default="never")
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     disabled_at: Mapped[datetime | None]
 
@@ -496,6 +499,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     held: Mapped[bool] = mapped_column(server_default=text("false"))
     webhook: Mapped[str | None]
+    # Whether its end is worth a mail; None: as its owner has it for all.
+    mail: Mapped[bool | None]
     protocols: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     datasets: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     idempotency_key: Mapped[str | None]
@@ -833,6 +838,20 @@ class Mail(Base):
     last_error: Mapped[str | None]
     sent_at: Mapped[datetime | None]
     given_up_at: Mapped[datetime | None]
+
+
+class Notice(Base):
+    """A job has ended and its owner wants a mail: written with the final state, forgotten with the mail.
+
+    `asked`: the job itself asks for one, whatever its owner wants of others.
+    """
+
+    __tablename__ = "notices"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    asked: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class Link(Base):

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, and_, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from labfleet.config import JobsSection, WebhooksSection
+from labfleet.config import JobsSection, MailSection, WebhooksSection
 from labfleet.db.models import Artifact, Attempt, Delivery, EventRow, Job, Node, Task, User
 from labfleet.errors import Invalid
 from labfleet.jobs import inputs, submission
@@ -50,16 +50,24 @@ def submit(
     max_attempts: int = 3,
     limits: JobsSection = submission.LIMITS,
     calls: WebhooksSection = submission.NO_WEBHOOKS,
+    mails: MailSection = submission.NO_MAILS,
 ) -> Job:
     """Check the specification and make job, nodes, tasks and events.
 
     The same key of the same owner returns the job that it made, however many ask at once. Raises
     `InvalidJob`; for a job of one task `UnknownProtocol`, `UnknownVersion`, `UnknownDataset`,
-    `InvalidParameters`, `InvalidInputs`; `WebhooksOff`; and `IdempotencyMismatch` if the key was used for
-    another request.
+    `InvalidParameters`, `InvalidInputs`; `WebhooksOff`; `MailOff` or `NoAddress`; and `IdempotencyMismatch`
+    if the key was used for another request.
     """
     job_id = submission.submit(
-        session, owner, spec, idempotency_key, max_attempts=max_attempts, limits=limits, calls=calls
+        session,
+        owner,
+        spec,
+        idempotency_key,
+        max_attempts=max_attempts,
+        limits=limits,
+        calls=calls,
+        mails=mails,
     )
     return get_job_row(session, owner, job_id)
 

@@ -159,6 +159,7 @@ class JobSpec(Strict):
     hold: bool = False
     cache: bool | None = None
     webhook: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2000)] | None = None
+    mail: bool | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> JobSpec:

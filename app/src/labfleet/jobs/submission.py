@@ -11,17 +11,19 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from labfleet.config import JobsSection, WebhooksSection
+from labfleet.config import JobsSection, MailSection, WebhooksSection
 from labfleet.db.models import Job, Node, User
 from labfleet.errors import Forbidden, IdempotencyMismatch, Invalid
 from labfleet.jobs import flow, outbox, terms, transition, webhooks
 from labfleet.jobs.layout import Leaf
 from labfleet.jobs.plan import Plan, make_plan
 from labfleet.jobs.spec import JobSpec
+from labfleet.mail import notices
 
 MAX_KEY = 200
 LIMITS = JobsSection()
 NO_WEBHOOKS = WebhooksSection()
+NO_MAILS = MailSection()
 
 
 def submit(
@@ -33,6 +35,7 @@ def submit(
     max_attempts: int = 3,
     limits: JobsSection = LIMITS,
     calls: WebhooksSection = NO_WEBHOOKS,
+    mails: MailSection = NO_MAILS,
 ) -> uuid.UUID:
     """The id of the job that the specification made, now or earlier under the same idempotency key."""
     document = spec.model_dump(mode="json", exclude_unset=True)
@@ -40,6 +43,8 @@ def submit(
         return earlier
     _check_priority(owner, spec.priority)
     webhooks.check(spec.webhook, calls)
+    if spec.mail:
+        notices.need(mails, owner)
     plan = make_plan(session, owner, spec, limits)
     job_id = _insert_job(session, _job_values(owner, spec, plan) | {"spec": document, "idempotency_key": key})
     if job_id is None:  # somebody else with the same key was quicker, and has committed by now
@@ -101,6 +106,7 @@ def _job_values(owner: User, spec: JobSpec, plan: Plan) -> dict[str, Any]:
         "priority": spec.priority,
         "held": spec.hold,
         "webhook": spec.webhook,
+        "mail": spec.mail,
         "protocols": plan.protocols,
         "datasets": sorted(plan.datasets),
         "tasks_total": plan.total,

@@ -23,6 +23,7 @@ from labfleet.db.models import EventRow, Job, Task
 from labfleet.errors import IllegalTransition, NotFound
 from labfleet.jobs import webhooks
 from labfleet.jobs.states import Event, State, Tally, bucket, job_state, successor
+from labfleet.mail import notices
 
 _COUNTS = [part.name for part in fields(Tally)]
 
@@ -211,10 +212,14 @@ def follow(session: Session, job: Job, change: Mapping[str, int]) -> None:
         setattr(job, f"tasks_{name}", getattr(job, f"tasks_{name}") + number)
     state = job_state(tally(job))
     if state != job.state:
+        if State(job.state).final:
+            notices.withdraw(session, job)
         job.state = state
         job.finished_at = func.clock_timestamp() if state.final else None
         if state.final and job.webhook:
             webhooks.announce(session, job)
+        if state.final:
+            notices.note(session, job)
     session.flush()
 
 

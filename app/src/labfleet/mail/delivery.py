@@ -20,7 +20,7 @@ from labfleet.mail.outbox import OPEN
 from labfleet.mail.server import MAX_ERROR, Refused, Server, ServerAway, message
 
 _log = get_logger(__name__)
-EXPIRED = "It was not sent before its link was good no more."
+EXPIRED = "It was not sent in the time in which it was worth it."
 
 
 def take(session: Session) -> Mail | None:

@@ -8,6 +8,8 @@ MAILS = Counter("labfleet_mails", "Mails by what came of a try to send them.", [
 SENT, TO_BE_TRIED_AGAIN, GIVEN_UP, EXPIRED = (
     MAILS.labels(result) for result in ("sent", "to_be_tried_again", "given_up", "expired")
 )
+ENDS = Counter("labfleet_job_mails", "Ends of jobs by how they were told in mails.", ["told"])
+SINGLY, TOGETHER, NOT = (ENDS.labels(told) for told in ("singly", "in_a_digest", "not"))
 SECONDS = Histogram(
     "labfleet_mail_seconds",
     "How long it took to hand a mail to the server.",

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     PASSWORD_CHANGED = "password changed"  # noqa: S105 - the name of a kind
     ADDRESS = "address"
     ADDRESS_CHANGED = "address changed"
+    JOB = "job"
+    JOBS = "jobs"
 
 
 @dataclass(frozen=True)

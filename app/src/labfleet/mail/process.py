@@ -15,8 +15,8 @@ from labfleet.dispatch.listener import Listener
 from labfleet.dispatch.loop import SLICE, Loop
 from labfleet.errors import ConfigError
 from labfleet.log import configure, get_logger
-from labfleet.mail import delivery, metrics
-from labfleet.mail.outbox import CHANNEL
+from labfleet.mail import delivery, metrics, told
+from labfleet.mail.outbox import CHANNEL, Post
 from labfleet.mail.server import Server, ServerAway
 
 _log = get_logger(__name__)
@@ -47,6 +47,7 @@ class Mailer(Loop):
     def round(self) -> None:
         """Send what is due, in one conversation with the server."""
         self._look_after()
+        self._tell()
         if time.monotonic() < self._resting_until or self._due() > 0:
             return
         try:
@@ -69,6 +70,14 @@ class Mailer(Loop):
                 delivery.purge(session, self._section)
                 self._purged = time.monotonic()
         metrics.ROUND.set(time.time())
+
+    def _tell(self) -> None:
+        """Make mails of the ends of jobs."""
+        with self._sessions() as session:
+            waiting = told.due(session, self._section)
+        for user_id in waiting:
+            with self._sessions.begin() as session:
+                told.tell(session, Post(self._section, self._site), user_id)
 
     def _due(self) -> float:
         with self._sessions() as session:

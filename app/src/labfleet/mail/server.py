@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 
 from labfleet.config import MailSection
 from labfleet.db.models import Mail
+from labfleet.mail.notices import PATH
+from labfleet.mail.outbox import Kind
 
 NAME = "Labfleet"
+OF_JOBS = frozenset({Kind.JOB.value, Kind.JOBS.value})
 MAX_ERROR = 500
 
 
@@ -45,6 +48,8 @@ def message(row: Mail, sender: str, site: str) -> EmailMessage:
     # So that no absence notice answers.
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
+    if row.kind in OF_JOBS:
+        mail["List-Unsubscribe"] = f"<{site.rstrip('/')}{PATH}>"
     mail.set_content(row.body)
     return mail
 

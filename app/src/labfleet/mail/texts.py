@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from labfleet.mail.outbox import Text
+
+LABEL = 60
+"""So much of a label stands in a subject."""
+ENDS = {
+    "success": "has ended with success",
+    "failed": "has failed",
+    "partial": "has ended in part: some of its results are there",
+    "inapplicable": "does not apply to its data",
+    "cancelled": "was cancelled",
+}
+"""What has become of a job, by its state."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is told of a job that has ended: nothing of its data. `by_…`: how many tasks failed by whom."""
+
+    label: str
+    state: str
+    tasks: int
+    by_user: int
+    by_system: int
+    link: str
 
 
 def test(site: str, admin: str) -> Text:
@@ -118,6 +144,76 @@ If it was you, there is nothing that you have to do.
 If it was not you, somebody else knows your password: tell the admin of this Labfleet at once.
 """,
     )
+
+
+def job_ended(name: str, job: Ended, setting: str, seconds: float) -> Text:
+    """That a job has ended, and how."""
+    return Text(
+        subject=f"Labfleet: {_label(job)[:LABEL]}: {job.state}",
+        body=f"""\
+Hello {name},
+
+your job "{_label(job)}" {ENDS[job.state]}.
+{"".join(_faults(job))}
+    {job.link}
+
+{_unsubscribe(setting)}
+""",
+        seconds=seconds,
+    )
+
+
+def jobs_ended(  # noqa: PLR0917 - each is a part of the mail
+    name: str, jobs: Sequence[Ended], shown: int, rest: str, setting: str, seconds: float
+) -> Text:
+    """What has become of several jobs; of more than `shown` the page `rest` tells."""
+    told = "\n".join(
+        "\n".join(
+            [f"{job.state}: {_label(job)}", *(f"    {line.strip()}" for line in [*_faults(job), job.link])]
+        )
+        for job in jobs[:shown]
+    )
+    more = f"\nand {len(jobs) - shown} more: {rest}\n" if len(jobs) > shown else ""
+    return Text(
+        subject=f"Labfleet: {_counted(len(jobs), 'job')} ended: {_tally(jobs)}",
+        body=f"""\
+Hello {name},
+
+these jobs of yours have ended:
+
+{told}
+{more}
+{_unsubscribe(setting)}
+""",
+        seconds=seconds,
+    )
+
+
+def _label(job: Ended) -> str:
+    """On one line: a break would make another header of the subject."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in job.label).split())
+
+
+def _faults(job: Ended) -> list[str]:
+    lines = []
+    if job.by_user:
+        lines.append(f"{_of(job.by_user, job)}The protocol or the data is at fault (user).\n")
+    if job.by_system:
+        lines.append(f"{_of(job.by_system, job)}This Labfleet is at fault (system): its admin can help.\n")
+    return lines
+
+
+def _of(number: int, job: Ended) -> str:
+    return "" if job.tasks == 1 else f"{number} of its {job.tasks} tasks failed. "
+
+
+def _tally(jobs: Sequence[Ended]) -> str:
+    counts = [(sum(job.state == state for job in jobs), state) for state in ENDS]
+    return ", ".join(f"{number} {state}" for number, state in counts if number)
+
+
+def _unsubscribe(setting: str) -> str:
+    return f"You get this because you asked for it. Which mails about jobs you get, or none:\n\n    {setting}"
 
 
 def words(seconds: float) -> str:

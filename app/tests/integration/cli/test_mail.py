@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mail_server import MailServer
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.cli.credentials import Credentials, save
 from labfleet.config import MailSection
-from labfleet.db.models import User
+from labfleet.db.models import Job, User
 from labfleet.dispatch.listener import Listener
 from labfleet.mail.process import Mailer
 from labfleet.users.service import issue_token
@@ -102,3 +105,36 @@ def test_it_says_that_nobody_sends(run_as_admin: Run) -> None:
 def test_off_is_told_as_that(signed_in: Run) -> None:
     ended = signed_in("mail", "status")
     assert ended.code == 1 and "admin" in ended.err
+
+
+def test_mails_on_ends_of_jobs(run_as_admin: Run, sessions: sessionmaker[Session]) -> None:
+    assert "no mails when jobs end" in run_as_admin("mail", "jobs").out
+    assert "no confirmed address yet" in run_as_admin("mail", "jobs").out
+    refused = run_as_admin("mail", "jobs", "each")
+    assert refused.code == 1 and "no confirmed mail address" in refused.err
+    with sessions.begin() as session:
+        session.execute(update(User).values(mail="root@lab.example"))
+    chosen = run_as_admin("mail", "jobs", "digest").out
+    assert "within 60 minutes" in chosen and "root@lab.example" in chosen
+    assert json.loads(run_as_admin("mail", "jobs", "--json").out)["jobs"] == "digest"
+
+
+@pytest.mark.parametrize(("option", "mail"), [(["--mail"], True), (["--no-mail"], False), ([], None)])
+def test_a_job_asks_for_a_mail(
+    section: MailSection,
+    request: pytest.FixtureRequest,
+    sessions: sessionmaker[Session],
+    tmp_path: Path,
+    option: list[str],
+    mail: bool | None,
+) -> None:
+    signed_in = request.getfixturevalue("signed_in")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with sessions.begin() as session:
+        session.execute(update(User).values(mail="ada@lab.example"))
+    done = signed_in("submit", "table-summary", "-i", f"table=@{tmp_path / 'table.csv'}", *option)
+    assert done.code == 0, done.err
+    with sessions() as session:
+        (job,) = session.scalars(select(Job)).all()
+    assert job.mail is mail
+    assert ("  mail " in signed_in("show", str(job.id)).out) is (mail is not None)

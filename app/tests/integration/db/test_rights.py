@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
-from labfleet.config import GIB, DispatcherSection, OrderSection
+from labfleet.config import GIB, DispatcherSection, MailSection, OrderSection
 from labfleet.db.engine import engine_for, session_factory
 from labfleet.db.grants import ROLES, statements
 from labfleet.db.models import ProtocolVersion, Task
@@ -22,8 +22,12 @@ from labfleet.jobs import attempts, explain, finishing, fleet, presence, quotas,
 from labfleet.jobs.finishing import Ending
 from labfleet.jobs.spec import JobSpec
 from labfleet.jobs.states import Outcome
+from labfleet.mail import outbox, told
+from labfleet.mail.outbox import Post
 from labfleet.users import service as users
 from labfleet.users import sessions
+
+MAILS = MailSection(host="127.0.0.1", sender="l@lab.example")
 
 
 @pytest.fixture
@@ -64,6 +68,7 @@ def as_role(engine: Engine) -> Iterator[dict[str, Engine]]:
         ("labfleet_dispatcher", "SELECT definition FROM sources"),
         ("labfleet_dispatcher", "SELECT 1 FROM fetches"),
         ("labfleet_dispatcher", "SELECT 1 FROM mails"),
+        ("labfleet_dispatcher", "SELECT mail FROM users"),
         ("labfleet_web", "DELETE FROM tasks"),
         ("labfleet_web", "DELETE FROM events"),
         ("labfleet_web", "DELETE FROM audit"),
@@ -137,6 +142,7 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
 
     with web.begin() as session:
         owner = users.add_user(session, "ada", "a long password")
+        owner.mail = "ada@lab.example"
         users.resolve_token(session, users.issue_token(session, owner))
         users.revoke_token(session, users.authenticate(session, "ada", "a long password"))
         key = sessions.begin(session, owner, address="::1", agent="", hours=1)
@@ -147,7 +153,7 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         quotas.set_user(session, "ada", {"group": "lab", "max_cores": 3, "max_stored_bytes": 10**9})
         quotas.claim_storage(session, owner, 1)
         fleet.reserve(session, "r", 1)
-        job_id = service.submit(session, owner, JobSpec(protocol="echo"), "k").id
+        job_id = service.submit(session, owner, JobSpec(protocol="echo", mail=True), "k", mails=MAILS).id
         task_id = session.scalars(select(Task.id).where(Task.job_id == job_id)).one()
     for status in (Status.FAILED, Status.UNROUTABLE, Status.CONFIRMED):
         dispatch(status)
@@ -171,6 +177,10 @@ def test_the_rights_suffice_for_the_whole_life_of_a_job(
         verbs.cancel(session, owner, job_id)
         finishing.finish(session, task_id, 2, Ending(Outcome.STOPPED))
         assert service.get_job_row(session, owner, job_id).state == "cancelled"
+    with web.begin() as session:
+        assert told.due(session, MAILS) == [owner.id]
+        told.tell(session, Post(MAILS, "https://lab.example"), owner.id)
+        assert outbox.tally(session).waiting == 1
     dispatch(Status.CONFIRMED)
     with web.begin() as session:
         verbs.remove(session, owner, job_id)

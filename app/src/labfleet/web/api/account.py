@@ -1,15 +1,50 @@
-"""One's own account: the browsers in which one is signed in."""
+"""One's own account: mails about one's jobs, the browsers in which one is signed in."""
 
 from __future__ import annotations
 
 import uuid
 
+from labfleet.db import models
+from labfleet.mail import notices
+from labfleet.mail.notices import Wish
 from labfleet.users import sessions
 from labfleet.users.devices import device
-from labfleet.web.api import schemas
+from labfleet.web.api import mail_schemas, schemas
 from labfleet.web.api.blueprints import user
 from labfleet.web.auth import current_user
 from labfleet.web.services import services
+
+
+@user.get("/me/mail")
+@user.doc(tags=["users"], operation_id="show_job_mails")
+@user.output(mail_schemas.JobMails)
+def show_job_mails() -> mail_schemas.JobMails:
+    """Show on which ends of jobs you get mails"""
+    return _job_mails(current_user())
+
+
+@user.put("/me/mail")
+@user.doc(tags=["users"], operation_id="choose_job_mails")
+@user.input(mail_schemas.JobMailsIn)
+@user.output(mail_schemas.JobMails)
+def choose_job_mails(json_data: mail_schemas.JobMailsIn) -> mail_schemas.JobMails:
+    """Choose on which ends of jobs you get mails
+
+    It takes an address that is confirmed (422 `no_address`); `mail` of a single job goes before it.
+    """
+    with services().sessions.begin() as db:
+        changed = notices.choose(db, services().settings.mail, current_user(), json_data.jobs)
+    return _job_mails(changed)
+
+
+def _job_mails(row: models.User) -> mail_schemas.JobMails:
+    section = services().settings.mail
+    return mail_schemas.JobMails(
+        jobs=Wish(row.job_mails),
+        address=row.mail,
+        on=bool(section.host),
+        digest_minutes=section.digest_minutes,
+    )
 
 
 @user.get("/me/sessions")

@@ -20,6 +20,7 @@ from labfleet.jobs.explain import able, reasons
 from labfleet.jobs.needs import Needs
 from labfleet.jobs.plan import make_plan
 from labfleet.jobs.spec import JobSpec
+from labfleet.mail import notices
 from labfleet.web import tracing
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
@@ -76,6 +77,7 @@ def submit_spec(wanted: JobSpec, key: str | None) -> schemas.Job:
             max_attempts=settings.leases.max_attempts,
             limits=settings.jobs,
             calls=settings.webhooks,
+            mails=settings.mail,
         )
         crash.point("submit_before_commit")
     crash.point("submit_after_commit")
@@ -100,6 +102,8 @@ def shown(db: Session, row: models.Job) -> schemas.Job:
 
 def _dry_run(wanted: JobSpec) -> schemas.DryRun:
     webhooks.check(wanted.webhook, services().settings.webhooks)
+    if wanted.mail:
+        notices.need(services().settings.mail, current_user())
     with services().sessions() as db:
         plan = make_plan(db, current_user(), wanted, services().settings.jobs)
         lanes: dict[Needs, int] = {}

@@ -8,7 +8,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from labfleet.mail.notices import Wish
 from labfleet.web.api.schemas import In, Out
+
+
+class JobMails(Out):
+    """On which ends of jobs mails are sent to you. `on`: whether this Labfleet sends mails at all."""
+
+    jobs: Wish
+    address: str | None
+    on: bool
+    digest_minutes: float
+
+
+class JobMailsIn(In):
+    """`each`: a mail for each job; `digest`: one for all that have ended within `digest_minutes`."""
+
+    jobs: Wish
 
 
 class MailState(Out):

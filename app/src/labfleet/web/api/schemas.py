@@ -212,6 +212,7 @@ class JobSummary(Out):
     priority: int
     held: bool
     webhook: str | None
+    mail: bool | None
     protocols: list[str]
     progress: float
     counts: Counts

@@ -73,6 +73,7 @@ def _summary(row: models.Job) -> dict[str, Any]:
         "priority": row.priority,
         "held": row.held,
         "webhook": row.webhook,
+        "mail": row.mail,
         "protocols": row.protocols,
         "progress": 1 - open_tasks / tally.total if tally.total else 0,
         "counts": schemas.Counts(total=tally.total, **asdict(tally)),

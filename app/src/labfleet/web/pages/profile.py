@@ -1,4 +1,4 @@
-"""The viewer's own account: API tokens, sessions, and another password."""
+"""The viewer's own account: API tokens, sessions, another password, mails."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from flask import g, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.errors import Invalid, LabfleetError
+from labfleet.mail import notices
+from labfleet.mail.notices import Wish
+from labfleet.mail.texts import words
 from labfleet.users import recovery, second_factor, sessions
 from labfleet.users import service as users
 from labfleet.users.devices import device
@@ -100,6 +103,20 @@ def change_address() -> str | tuple[str, int]:
     return _page(sent=sent)
 
 
+@pages.post("/profile/job-mails")
+def choose_job_mails() -> BaseResponse | tuple[str, int]:
+    """Choose on which ends of jobs mails are sent."""
+    wanted = request.form.get("jobs", "")
+    try:
+        if wanted not in set(Wish):
+            raise Invalid("Choose one of the three.")
+        with services().sessions.begin() as db:
+            notices.choose(db, services().settings.mail, g.user, Wish(wanted))
+    except LabfleetError as error:
+        return _page(problem=error.problem()), error.status
+    return redirect("/profile?chosen=1", 303)
+
+
 def _page(**more: object) -> str:
     with services().sessions() as db:
         tokens = users.live_tokens(db, g.user)
@@ -114,6 +131,8 @@ def _page(**more: object) -> str:
             left=second_factor.codes_left(db, g.user),
             days=DAYS,
             mail_on=services().post.on,
+            digest=words(services().settings.mail.digest_minutes * 60),
+            chosen=request.args.get("chosen") == "1",
             asked=recovery.asked_address(db, g.user),
             confirmed=request.args.get("confirmed") == "1",
             shortest=users.MIN_PASSWORD,

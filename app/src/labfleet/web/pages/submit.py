@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from labfleet.datasets import service as datasets
 from labfleet.errors import Invalid, InvalidJob, InvalidParameters, LabfleetError
 from labfleet.jobs import analyses, quotas, search, service, spec
+from labfleet.mail.notices import Wish
 from labfleet.protocols import service as protocols
 from labfleet.protocols.interface import interface_of
 from labfleet.web import tracing
@@ -51,6 +52,7 @@ class Filled:
     parameters: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     grid: Grid = field(default_factory=dict)
+    mail: bool | None = None
 
 
 @pages.get("/jobs/new")
@@ -145,7 +147,10 @@ def _read(interface: Interface) -> Filled:
         if name.startswith("parameters."):
             parameters.pop(name.removeprefix("parameters."), None)
     slots = slots_of(interface.inputs, inputs, grid)
-    return Filled(fields, slots, request.form.get("label", "").strip(), parameters, inputs, grid)
+    label, mail = request.form.get("label", "").strip(), "mail" in request.form
+    # Unticked it means none only to those who get one for each job.
+    wish = mail or (False if g.user.job_mails == Wish.EACH.value else None)
+    return Filled(fields, slots, label, parameters, inputs, grid, wish)
 
 
 def _complete(interface: Interface, filled: Filled) -> None:
@@ -185,12 +190,11 @@ def _submit(interface: Interface, filled: Filled) -> uuid.UUID:
         "parameters": filled.parameters,
         "inputs": inputs,
     }
+    of_job = {"label": filled.label} | ({} if filled.mail is None else {"mail": filled.mail})
     if filled.grid:
-        wanted = spec.read(
-            {"tree": {"task": TASK, "sweep": {"grid": filled.grid}, **of_task}, "label": filled.label}
-        )
+        wanted = spec.read({"tree": {"task": TASK, "sweep": {"grid": filled.grid}, **of_task}, **of_job})
     else:
-        wanted = spec.read({**of_task, "label": filled.label})
+        wanted = spec.read({**of_task, **of_job})
     # The form has a key of its own, so that a double click makes one job.
     key = request.form.get("key", "")[:64]
     settings = services().settings
@@ -203,6 +207,7 @@ def _submit(interface: Interface, filled: Filled) -> uuid.UUID:
             key if key.isascii() and key.isprintable() and key else None,
             max_attempts=settings.leases.max_attempts,
             limits=settings.jobs,
+            mails=settings.mail,
         )
     tracing.submitted(job.id, [], job.tasks_total)
     return job.id
@@ -277,6 +282,8 @@ def _form(db: Session, interface: Interface, filled: Filled, **rest: Any) -> Bas
             slots=filled.slots,
             label=filled.label,
             datasets=known,
+            mail=g.user.job_mails == Wish.EACH.value if filled.mail is None else filled.mail,
+            mail_on=services().post.on,
             key=str(uuid.uuid4()),  # another request may follow, and it is another one
             example=_has_example(interface),
             settings=analyses.of_owner(db, g.user, interface.name),
