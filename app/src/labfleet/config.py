@@ -184,6 +184,8 @@ class ProtocolsSection(Section):
     max_archive_bytes: int = Field(default=16 * MIB, gt=0)
     # One push, as git packs it.
     max_push_bytes: int = Field(default=64 * MIB, gt=0)
+    # Of one push or import: commits, directories and files of all commits together.
+    max_push_objects: int = Field(default=100_000, gt=0)
     # One clone, fetch or push, as a whole; and how many of them a web process serves at a time.
     git_seconds: float = Field(default=300, gt=0)
     git_at_once: int = Field(default=2, gt=0)

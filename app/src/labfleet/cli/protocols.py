@@ -12,6 +12,7 @@ import click
 
 from labfleet.cli.client import Client, at
 from labfleet.cli.output import json_option, local_time, print_json, table, with_client
+from labfleet.cli.sources import credentials_options, finish, given_credentials
 from labfleet.cli.transfer import bar
 from labfleet.protocols.tree import entries_of
 
@@ -131,6 +132,41 @@ def push_protocol(client: Client, source: Path, as_json: bool) -> None:
         return
     word = "kept" if kept["created"] else "unchanged"
     click.echo(f"{word} {kept['protocol']} {kept['version']} {kept['commit']}")
+
+
+@protocols.command("import")
+@click.argument("url")
+@click.option("--branch", help="The repository's own default branch without it.")
+@click.option("--no-tags", is_flag=True, help="Only the branch, no earlier versions by their tags.")
+@click.option("--rewrite", is_flag=True, help="Also where its history was rewritten since the last import.")
+@credentials_options
+@click.option("--no-wait", is_flag=True, help="Do not wait for its end.")
+@json_option
+@with_client
+def import_protocol(  # noqa: PLR0917 - click gives one argument for each option
+    client: Client,
+    url: str,
+    branch: str | None,
+    no_tags: bool,
+    rewrite: bool,
+    credentials: Path | None,
+    ask: bool,
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """Import a protocol from the git repository at URL (https); prints its name.
+
+    Its newest commit becomes a version, and each commit with a tag that is called as its version. It is a
+    protocol of yours, as if you had pushed it. The same URL again brings what is new since. Credentials are
+    user (often optional) and password, which may be an access token; they are kept for the next time.
+    Exit code 3: it failed, 6: it was cancelled.
+    """
+    given = given_credentials(client, "git", credentials, ask)
+    body: dict[str, Any] = {"url": url, "tags": not no_tags, "rewrite": rewrite}
+    body |= {"branch": branch} if branch else {}
+    body |= {"credentials": given} if given else {}
+    fetch = client.post("protocols/import", body)
+    finish(client, fetch, fetch["source"], no_wait=no_wait, as_json=as_json)
 
 
 @protocols.command("versions")

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import yaml
@@ -30,7 +30,7 @@ from labfleet.errors import Invalid, NotFound
 OPEN = ("queued", "running")
 POLL_SECONDS = 0.5
 EXIT_FAILED, EXIT_CANCELLED = 3, 6
-FORMATS = ("auto", "csv", "excel", "json", "parquet", "file")
+FORMATS = ("auto", "csv", "excel", "json", "parquet", "file", "protocol")
 NAMED = "A source is named by its name or its id."
 
 
@@ -89,7 +89,8 @@ def list_handlers(client: Client, as_json: bool) -> None:
         out.print(f"\nFolders that are open: {', '.join(answer['folders'])}", markup=False)
 
 
-def _credentials_options(function: Callable[..., None]) -> Callable[..., None]:
+def credentials_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options by which credentials are given; `given_credentials` reads them."""
     ask = click.option("--ask-credentials", "ask", is_flag=True, help="Ask for them, without showing them.")
     read = click.option(
         "--credentials",
@@ -112,7 +113,7 @@ def _credentials_options(function: Callable[..., None]) -> Callable[..., None]:
     help="A YAML or JSON file with the list of steps.",
 )
 @click.option("--lifetime", type=click.IntRange(0), help="For how many seconds what was fetched is good.")
-@_credentials_options
+@credentials_options
 @json_option
 @with_client
 def add_source(  # noqa: PLR0917 - click gives one argument for each option
@@ -133,7 +134,7 @@ def add_source(  # noqa: PLR0917 - click gives one argument for each option
 
     For example: labfleet sources add cells http url=https://example.org/cells.csv
     """
-    given = _given(client, handler, credentials, ask)
+    given = given_credentials(client, handler, credentials, ask)
     definition: dict[str, Any] = {"handler": handler, "parameters": dict(map(_pair, parameters))}
     definition |= {"format": form} if form else {}
     definition |= {"sheet": sheet} if sheet else {}
@@ -159,7 +160,7 @@ def _pair(text: str) -> tuple[str, Any]:
     return name, value if read is None else read
 
 
-def _given(client: Client, handler: str, path: Path | None, ask: bool) -> dict[str, str]:
+def given_credentials(client: Client, handler: str, path: Path | None, ask: bool) -> dict[str, str]:
     """The credentials from a file, or as they are typed."""
     if path and ask:
         raise click.UsageError("Either --credentials or --ask-credentials.")
@@ -254,21 +255,26 @@ def show_source(client: Client, source: str, as_json: bool) -> None:
 @json_option
 @with_client
 def fetch_source(client: Client, source: str, anew: bool, no_wait: bool, as_json: bool) -> None:
-    """Fetch SOURCE and follow it; prints the dataset's id.
+    """Fetch SOURCE and follow it; prints the dataset's id, or the protocol's name.
 
     What is still good is not fetched again. Exit code 3: it failed, 6: it was cancelled.
     """
     found = _found(client, source)
     fetch = client.post(at("sources", found["id"], "fetches"), {"anew": anew})
+    finish(client, fetch, repr(found["name"]), no_wait=no_wait, as_json=as_json)
+
+
+def finish(client: Client, fetch: dict[str, Any], named: str, *, no_wait: bool, as_json: bool) -> NoReturn:
+    """Follow a fetch of the source `named` to its end, unless nobody waits; tell what came, and exit."""
     if not no_wait:
         fetch = _followed(client, fetch, quiet=as_json)
     if as_json:
         print_json(fetch)
     elif fetch["state"] == "success":
-        click.echo(fetch["dataset"])
+        click.echo(fetch["dataset"] or fetch["protocol"])
         click.echo(_told(fetch), err=True)
     elif fetch["state"] in OPEN:
-        click.echo(f"{fetch['state']}: labfleet sources show {found['name']!r}", err=True)
+        click.echo(f"{fetch['state']}: labfleet sources show {named}", err=True)
     else:
         click.echo(f"{fetch['state']}. {fetch['message']}".rstrip(), err=True)
     sys.exit({"failed": EXIT_FAILED, "cancelled": EXIT_CANCELLED}.get(fetch["state"], 0))
@@ -277,6 +283,8 @@ def fetch_source(client: Client, source: str, anew: bool, no_wait: bool, as_json
 def _told(fetch: dict[str, Any]) -> str:
     rows = f"{number_of(fetch['rows'], 'row')}, " if fetch["rows"] is not None else ""
     new = "new" if fetch["changed"] else "as it was before"
+    if fetch["protocol"]:
+        new = f"new: {fetch['progress_text']}" if fetch["changed"] else "nothing new"
     notes = f" {fetch['message']}" if fetch["message"] else ""
     return f"{rows}{size_text(fetch['bytes'])}, {new}.{notes}"
 
@@ -310,7 +318,7 @@ def set_credentials(client: Client, source: str, path: Path | None, remove: bool
     if path and remove:
         raise click.UsageError("Either --from or --remove.")
     found = _found(client, source)
-    given = {} if remove else _given(client, found["definition"]["handler"], path, path is None)
+    given = {} if remove else given_credentials(client, found["definition"]["handler"], path, path is None)
     if not given and not remove:
         raise click.UsageError("None were given. To take them away: --remove")
     answer = client.patch(at("sources", found["id"]), {"credentials": given})

@@ -372,7 +372,7 @@ class Source(Base):
     """Where data comes from: a handler, its parameters, and what is made of it (`labfleet.sources.spec`).
 
     `public` is for everybody; else the owner and whom it is shared with see and fetch it. `dataset_id` is
-    what was made of it last.
+    what was made of it last, `protocol_id` the protocol of one that brings a protocol.
     """
 
     __tablename__ = "sources"
@@ -390,6 +390,9 @@ class Source(Base):
     dataset_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("datasets.id", ondelete="SET NULL"), index=True
     )
+    protocol_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("protocols.id", ondelete="SET NULL"), index=True
+    )
     public: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     # What was fetched before is not good any more.
@@ -397,6 +400,7 @@ class Source(Base):
 
     owner: Mapped[User] = relationship()
     dataset: Mapped[Dataset | None] = relationship()
+    protocol: Mapped[Protocol | None] = relationship()
     shares: Mapped[list[SourceShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
     credentials: Mapped[SourceCredentials | None] = relationship(viewonly=True)
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
-from labfleet.config import SourcesSection, web_settings
+from labfleet.config import SourcesSection, WebserverSettings, web_settings
 from labfleet.datasets import apart
 from labfleet.datasets.confine import SPARE_BYTES, bound
 from labfleet.datasets.tables import Format, format_of
@@ -50,7 +50,8 @@ def main() -> None:
     """Answer the one request of this connection."""
     writer = _take_over_output()
     request = json.loads(sys.stdin.buffer.readline(LINE_BYTES))
-    section = web_settings().sources
+    settings = web_settings()
+    section = settings.sources
     bound(section.memory_bytes + SPARE_BYTES, section.disk_bytes)
     ctypes.CDLL(None).prctl(_NOT_DUMPABLE, 0, 0, 0, 0)  # other processes of this user can't look into it
     guard.only_to(section.networks, section.ports)
@@ -61,7 +62,7 @@ def main() -> None:
         writer.say({"end": {name: handler.described() for name, handler in known().items()}})
         return
     try:
-        _fetch(request, section, Path(sys.argv[1]), writer)
+        _fetch(request, settings, Path(sys.argv[1]), writer)
     except FetchFailed as error:
         writer.say({"failed": scrubbed(str(error), request["credentials"]), "passing": error.passing})
     except OSError as error:  # of our own disk: what comes from the network is for the handler to say
@@ -114,7 +115,8 @@ def _beat(writer: Writer) -> None:
             os._exit(1)
 
 
-def _fetch(request: Mapping[str, Any], section: SourcesSection, work: Path, writer: Writer) -> None:
+def _fetch(request: Mapping[str, Any], settings: WebserverSettings, work: Path, writer: Writer) -> None:
+    section = settings.sources
     handler = known().get(request["handler"])
     if handler is None:
         raise FetchFailed(f"There is no handler '{request['handler']}' any more.")
@@ -129,12 +131,13 @@ def _fetch(request: Mapping[str, Any], section: SourcesSection, work: Path, writ
         clear_credentials=section.clear_credentials,
         query_seconds=section.query_seconds,
         max_rows=section.max_rows,
+        protocols=settings.protocols,
         check=lambda address: guard.check(address, section.networks, section.ports),
         tell=_Teller(writer),
     )
     fetched = handler().fetch(task)
-    if request["format"] == "file":
-        told = {"name": fetched.name, "media_type": fetched.media_type}
+    if request["format"] in {"file", "protocol"}:
+        told = {"name": fetched.name, "media_type": fetched.media_type, **fetched.protocol}
     else:
         writer.say({"progress": CONVERTED, "text": "reading the table"})
         told, fetched = _converted(fetched, request, section, work)

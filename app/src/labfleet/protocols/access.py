@@ -55,6 +55,16 @@ def to_change(session: Session, viewer: User, name: str) -> Protocol:
     return session.scalars(locked).one()
 
 
+def may_change_named(session: Session, user: User, name: str) -> bool:
+    """Whether there is a protocol of this name, which the user may change; `NameTaken` if somebody else's."""
+    found = session.scalars(select(Protocol).where(Protocol.name == name)).one_or_none()
+    if found is None:
+        return False
+    if sharing.may_change(user, found):
+        return True
+    raise NameTaken(f"There is a protocol '{name[:80]}' of somebody else.")
+
+
 def _one(name: str) -> Select[Protocol]:
     parts = (
         selectinload(Protocol.versions),

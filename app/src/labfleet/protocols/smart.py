@@ -13,17 +13,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
-from labfleet.errors import Unavailable
+from labfleet.errors import TooLarge, Unavailable
 from labfleet.log import get_logger
-from labfleet.protocols.incoming import PROTOCOL_VARIABLE, PYTHON_VARIABLE
-from labfleet.protocols.store import ENVIRONMENT, HIDDEN
+from labfleet.protocols.gitenv import with_options
+from labfleet.protocols.incoming import PROTOCOL_VARIABLE, PYTHON_VARIABLE, Change
+from labfleet.protocols.store import HIDDEN
 
 UPLOAD, RECEIVE = "git-upload-pack", "git-receive-pack"
 SERVICES = frozenset({UPLOAD, RECEIVE})
@@ -32,7 +33,9 @@ CHUNK = 64 * 1024
 GRACE_SECONDS = 5
 HOOKS = Path(__file__).parent / "hooks"
 _PROTOCOL = re.compile(r"version=[0-2]")
+_HEX = re.compile(rb"[0-9a-fA-F]{4}")
 _MAX_LINE = 65515
+PACK_HEAD = 12
 _log = get_logger(__name__)
 
 _OPTIONS = {
@@ -60,6 +63,13 @@ class Bounds:
     seconds: float
     memory_bytes: int
     input_bytes: int
+    objects: int
+
+
+class TooManyObjects(TooLarge):
+    """A pack of more commits, directories and files than are taken in at once."""
+
+    default_hint = "Older commits count too: bring the protocol without them, or with fewer files."
 
 
 class TookTooLong(Unavailable):
@@ -111,15 +121,19 @@ def pushed(
     read: Callable[[int], bytes],
     bounds: Bounds,
     late: Callable[[], object] = lambda: None,
+    *,
+    rewrite: bool = True,
 ) -> Iterator[IO[bytes]]:
     """Git's answer to a push whose request `read` gives; the refs have moved by then, if they do.
 
     `late` is called when the time is over, so that reading may be ended; then `TookTooLong` is raised.
+    Without `rewrite` main only goes on from where it is.
     """
     if not os.access(HOOKS / "pre-receive", os.X_OK):
         raise Unavailable("The hook that checks pushes is not executable, so nothing is taken in.")
     program = _program(bounds, RECEIVE, "--stateless-rpc", repository)
-    environment = _environment(repository, "", bounds) | {
+    options = {} if rewrite else {"receive.denyNonFastForwards": "true"}
+    environment = _environment(repository, "", bounds, options) | {
         PROTOCOL_VARIABLE: name,
         PYTHON_VARIABLE: sys.executable,
     }
@@ -133,7 +147,7 @@ def pushed(
             start_new_session=True,
         )
         with process, _Deadline(process, bounds.seconds, late) as deadline:
-            _feed(cast(IO[bytes], process.stdin), read)
+            _feed(cast(IO[bytes], process.stdin), read, Announced(bounds.objects))
             process.wait()
         if deadline.over:
             raise TookTooLong(f"The push took longer than {bounds.seconds:g} seconds.")
@@ -157,10 +171,86 @@ def line(content: bytes) -> bytes:
     return f"{len(content) + 4:04x}".encode() + content
 
 
-def _feed(pipe: IO[bytes], read: Callable[[int], bytes]) -> None:
+def request(changes: Sequence[Change]) -> bytes:
+    """The beginning of a push, which a pack follows."""
+    told = [f"{each.old} {each.new} {each.ref}" for each in changes]
+    first = f"{told[0]}\0report-status side-band-64k agent=labfleet\n"
+    return line(first.encode()) + b"".join(line(f"{each}\n".encode()) for each in told[1:]) + b"0000"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What git and the hook say to a push: lines for people, and why refs were not moved."""
+
+    said: list[str]
+    refused: dict[str, str]
+
+
+def verdict(answer: bytes) -> Verdict:
+    """Read the answer to a push whose beginning was `request`."""
+    bands = {1: b"", 2: b""}
+    for each in _lines(answer):
+        if each[:1] in {b"\x01", b"\x02"}:
+            bands[each[0]] += each[1:]
+    refused = {}
+    for each in _lines(bands[1]):
+        words = each.decode("utf-8", "replace").strip().split(" ", 2)
+        if words[0] == "ng":
+            refused[words[1]] = words[2] if len(words) > 2 else ""
+        elif words[0] == "unpack" and words[1:] != ["ok"]:
+            refused["unpack"] = " ".join(words[1:])
+    if not bands[1]:
+        refused["unpack"] = "git did not say"
+    return Verdict(bands[2].decode("utf-8", "replace").splitlines(), refused)
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    """The packet lines, as far as they go."""
+    at = 0
+    while at + 4 <= len(content):
+        size = max(int(content[at : at + 4], 16), 4)
+        yield content[at + 4 : at + size]
+        at += size
+
+
+class Announced:
+    """Looks at a push as it passes: after the commands comes the pack, which says how many objects it has."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._head: bytes | None = b""
+
+    def look(self, chunk: bytes) -> None:
+        """`TooManyObjects` when it says so."""
+        if self._head is None:
+            return
+        head = self._head + chunk
+        while len(head) >= 4 and head[:4] != b"0000":
+            if not _HEX.fullmatch(head[:4]):
+                self._head = None  # git will say what is wrong with it
+                return
+            size = max(int(head[:4], 16), 4)
+            if len(head) < size:
+                break
+            head = head[size:]
+        self._head = head
+        if head[:4] == b"0000" and len(head) >= 4 + PACK_HEAD:
+            self._head = None
+            check_pack(head[4 : 4 + PACK_HEAD], self._limit)
+
+
+def check_pack(head: bytes, limit: int) -> None:
+    """`TooManyObjects` if a pack that begins so has more of them."""
+    count = int.from_bytes(head[8:PACK_HEAD], "big")
+    if head[:4] == b"PACK" and count > limit:
+        raise TooManyObjects(f"It has {count:,} objects of git; {limit:,} may be brought at once.")
+
+
+def _feed(pipe: IO[bytes], read: Callable[[int], bytes], announced: Announced) -> None:
     try:
         with pipe:
             while chunk := read(CHUNK):
+                announced.look(chunk)
                 pipe.write(chunk)
     except BrokenPipeError:  # git has seen enough; its answer says why
         return
@@ -171,18 +261,15 @@ def _program(bounds: Bounds, service: str, option: str, repository: Path) -> lis
     return ["prlimit", *limits, "git", service.removeprefix("git-"), option, str(repository)]
 
 
-def _environment(repository: Path, protocol: str, bounds: Bounds) -> dict[str, str]:
+def _environment(
+    repository: Path, protocol: str, bounds: Bounds, more: Mapping[str, str] | None = None
+) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR") if name in os.environ}
-    options = {**_OPTIONS, "receive.maxInputSize": str(bounds.input_bytes)}
-    first = int(ENVIRONMENT["GIT_CONFIG_COUNT"])
-    numbered = {"GIT_CONFIG_COUNT": str(first + len(options))}
-    for number, (key, value) in enumerate(options.items(), first):
-        numbered[f"GIT_CONFIG_KEY_{number}"], numbered[f"GIT_CONFIG_VALUE_{number}"] = key, value
+    options = {**_OPTIONS, "receive.maxInputSize": str(bounds.input_bytes), **(more or {})}
     spoken = {"GIT_PROTOCOL": protocol} if _PROTOCOL.fullmatch(protocol) else {}
     return {
         **kept,
-        **ENVIRONMENT,
-        **numbered,
+        **with_options(options),
         **spoken,
         "HOME": str(repository),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -25,6 +25,7 @@ from labfleet.errors import Conflict, LabfleetError, Unavailable, UnknownProtoco
 from labfleet.protocols.archive import CHUNK, DEFAULT_LIMITS, Limits
 from labfleet.protocols.check import check_tree
 from labfleet.protocols.compare import FileChange, file_changes
+from labfleet.protocols.gitenv import ENVIRONMENT
 from labfleet.protocols.manifest import NAME, VERSION, Manifest, read_manifest
 from labfleet.protocols.problems import MANIFEST
 from labfleet.protocols.tree import Entry, entries_of
@@ -38,23 +39,6 @@ _REF = "refs/tags/"
 MAIN = "refs/heads/main"
 # Commits without a tag of their own are kept here; nobody sees these refs by git.
 HIDDEN = "refs/labfleet/"
-
-# Git reads no configuration but this: neither a user's nor the machine's may change what is kept.
-ENVIRONMENT = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_AUTHOR_NAME": "labfleet",
-    "GIT_AUTHOR_EMAIL": "labfleet@localhost",
-    "GIT_COMMITTER_NAME": "labfleet",
-    "GIT_COMMITTER_EMAIL": "labfleet@localhost",
-    "GIT_CONFIG_COUNT": "2",
-    "GIT_CONFIG_KEY_0": "safe.directory",
-    "GIT_CONFIG_VALUE_0": "*",
-    "GIT_CONFIG_KEY_1": "tar.umask",
-    "GIT_CONFIG_VALUE_1": "0022",
-}
 
 
 class VersionChanged(Conflict):

@@ -20,7 +20,15 @@ from sqlalchemy.orm import Session
 from labfleet.datasets import service as datasets
 from labfleet.datasets.names import BadName, check_name
 from labfleet.datasets.store import Blob
-from labfleet.db.models import Dataset, DatasetShare, Fetch, Source, SourceCredentials, User
+from labfleet.db.models import (
+    Dataset,
+    DatasetShare,
+    Fetch,
+    Protocol,
+    Source,
+    SourceCredentials,
+    User,
+)
 from labfleet.errors import NotFound, WrongState
 from labfleet.jobs import quotas
 from labfleet.sources import access
@@ -157,14 +165,21 @@ def take(session: Session, tries: int) -> Taken | None:
     return None
 
 
-def tell(session: Session, taken: Taken, progress: float | None, words: str | None) -> None:
-    """Note how far it is, and that it is still ours; `Lost` if it isn't."""
+def tell(
+    session: Session,
+    taken: Taken,
+    progress: float | None,
+    words: str | None,
+    *,
+    seconds: float = BEAT_SECONDS,
+) -> None:
+    """Note how far it is, and that it is ours for so long; `Lost` if it isn't any more."""
     row = _mine(session, taken)
     if progress is not None:
         row.progress = min(max(progress, 0.0), 1.0)
     if words is not None:
         row.progress_text = words[:200]
-    row.due_at = _later(BEAT_SECONDS)
+    row.due_at = _later(seconds)
     session.flush()
 
 
@@ -201,6 +216,27 @@ def succeed(session: Session, taken: Taken, blob: Blob, told: dict[str, Any]) ->
     _end(row, "success", " ".join(map(str, told.get("notes") or []))[:2000])
     session.flush()
     return changed
+
+
+def owner_of(session: Session, taken: Taken) -> User:
+    """For whom it is fetched; `Lost` if nobody wants it any more, `NotFound` for a disabled account."""
+    source = _source(session, taken)
+    _mine(session, taken)
+    return source.owner
+
+
+def succeed_with_versions(
+    session: Session, taken: Taken, protocol: Protocol, versions: Sequence[str], *, size: int, notes: str
+) -> bool:
+    """Note which versions of the protocol are new; whether any is."""
+    source = _source(session, taken)
+    row = _mine(session, taken)
+    source.protocol_id = protocol.id
+    row.changed, row.bytes, row.progress = bool(versions), size, 1
+    row.progress_text = f"{protocol.name} {', '.join(versions)}"[:200] if versions else ""
+    _end(row, "success", notes[:2000])
+    session.flush()
+    return row.changed
 
 
 def fail(session: Session, taken: Taken, message: str, again_seconds: float | None) -> None:

@@ -2,7 +2,7 @@
 
 It takes a fetch from the database, has the fetcher (`labfleet.fetching`, another user without any secret) do
 it, and puts what comes into the store in the way of an upload. It talks to nothing but database and fetcher,
-and never looks into what it carries.
+and never looks into data that it carries; protocols are judged as pushes are (`labfleet.sources.protocols`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from labfleet.errors import LabfleetError
 from labfleet.fetching.handlers.base import FetchFailed
 from labfleet.fetching.wire import Answer, Json
 from labfleet.log import configure, get_logger
+from labfleet.protocols.store import ProtocolStore
 from labfleet.sources import credentials, fetches, service
 from labfleet.sources import loader_metrics as metrics
+from labfleet.sources.protocols import Importer
 from labfleet.sources.vault import Vault
 
 _log = get_logger(__name__)
@@ -53,13 +55,17 @@ class Fetches(Loop):
     def __init__(
         self,
         store: BlobStore,
+        importer: Importer,
         section: SourcesSection,
         sessions: sessionmaker[Session],
+        *,
         vault: Vault,
         listen: Callable[[], Listener],
     ) -> None:
         super().__init__("Carries fetches.", section.poll_seconds, listen)
-        self._carrier = Carrier(store, section, sessions, vault, lambda: self.stopping)
+        self._carrier = Carrier(
+            store, importer, section, sessions, vault=vault, stopping=lambda: self.stopping
+        )
         self._vault = vault
         self._renew_at = 0.0
         self._section = section
@@ -124,11 +130,14 @@ class Carrier:
     def __init__(
         self,
         store: BlobStore,
+        importer: Importer,
         section: SourcesSection,
         sessions: sessionmaker[Session],
+        *,
         vault: Vault,
         stopping: Callable[[], bool],
     ) -> None:
+        self._importer = importer
         self._vault = vault
         self._store = store
         self._section = section
@@ -174,6 +183,8 @@ class Carrier:
         with self._asked(request) as connection:
             answer = Answer(connection, Teller(self._sessions, taken, self._stopping))
             answer.begin()
+            if taken.definition["format"] == service.PROTOCOL:
+                return self._importer.take(taken, answer)
             with self._sessions.begin() as session:  # it begins when all has arrived
                 blob = self._store.put(
                     answer,
@@ -260,10 +271,11 @@ def run(settings: WebserverSettings, url: URL, vault: Vault) -> None:
     sessions = session_factory(engine)
     loop = Fetches(
         BlobStore(settings.web.store),
+        Importer(ProtocolStore(settings.web.protocols), settings.protocols, sessions),
         settings.sources,
         sessions,
-        vault,
-        lambda: Listener(url, timeout, fetches.CHANNEL),
+        vault=vault,
+        listen=lambda: Listener(url, timeout, fetches.CHANNEL),
     )
     loop.stop_on_signals()
     _log.info("loader starts")

@@ -22,6 +22,8 @@ from labfleet.sources.spec import Definition
 from labfleet.sources.vault import Vault
 
 Json = dict[str, Any]
+PROTOCOL = "protocol"
+"""The format of sources that bring protocols."""
 NO_CREDENTIALS: Json = {"type": "object", "maxProperties": 0}
 
 
@@ -47,7 +49,7 @@ def add_source(
         owner_id=owner.id,
         name=name,
         description=description,
-        definition=definition.kept(),
+        definition=kept(handler, definition),
         lifetime_seconds=lifetime_seconds,
     )
     session.add(source)
@@ -79,12 +81,8 @@ def change_source(
         check_name(name)
         _check_free(session, source.owner_id, name)
         source.name = name
-    if definition is not None and definition.kept() != source.definition:
-        handler, after = check_definition(session, definition), definition.kept()
-        if given is None:
-            credentials.check_place(source, handler, source.definition, after)
-        source.definition = after
-        source.changed_at = func.clock_timestamp()
+    if definition is not None:
+        _redefine(session, source, definition, given)
     if description is not None:
         source.description = description
     if lifetime_seconds is not None:
@@ -96,6 +94,19 @@ def change_source(
         source.changed_at = func.clock_timestamp()
         session.flush()
     return source
+
+
+def _redefine(
+    session: Session, source: Source, definition: Definition, given: Mapping[str, str] | None
+) -> None:
+    handler = check_definition(session, definition)
+    after = kept(handler, definition)
+    if after == source.definition:
+        return
+    if given is None:
+        credentials.check_place(source, handler, source.definition, after)
+    source.definition = after
+    source.changed_at = func.clock_timestamp()
 
 
 def delete_source(session: Session, viewer: User, source_id: uuid.UUID) -> None:
@@ -154,7 +165,21 @@ def check_definition(session: Session, definition: Definition) -> Json:
     """The handler as it is described; `InvalidSource` unless there is one, and the parameters fit it."""
     described = get_handler(session, definition.handler)
     check_against(described["parameters"], definition.parameters, "parameters")
+    if described.get("protocol", False):
+        fitting = definition.format in {"auto", PROTOCOL} and not definition.transform
+        message = "this handler brings protocols: leave format and transform out"
+    else:
+        fitting = definition.format != PROTOCOL
+        message = "this handler brings data, no protocols; the handler 'git' does"
+    if not fitting:
+        raise InvalidSource([{"path": "format", "message": message}])
     return described
+
+
+def kept(handler: Json, definition: Definition) -> Json:
+    """The definition as the database keeps it."""
+    format_ = {"format": PROTOCOL} if handler.get("protocol") else {}
+    return definition.kept() | format_
 
 
 def get_handler(session: Session, name: str) -> Json:

@@ -14,7 +14,7 @@ Column = Annotated[str, Field(min_length=1, max_length=500)]
 ColumnType = Literal["text", "whole number", "number", "yes or no", "date", "date and time"]
 Comparison = Literal["=", "!=", "<", "<=", ">", ">=", "contains", "one of", "missing", "given"]
 Value = str | int | float | bool
-Format = Literal["auto", "csv", "excel", "json", "parquet", "file"]
+Format = Literal["auto", "csv", "excel", "json", "parquet", "file", "protocol"]
 
 
 class Part(BaseModel):
@@ -77,7 +77,8 @@ class Step(Part):
 
 
 class Definition(Part):
-    """Where data is, and what is made of it: a Parquet table, or with the format `file` the file itself."""
+    """Where data is, and what is made of it: a Parquet table, with the format `file` the file itself, with
+    `protocol` a protocol, which a handler for that brings."""
 
     handler: Annotated[str, Field(min_length=1, max_length=100)]
     parameters: dict[str, Any] = {}
@@ -89,6 +90,8 @@ class Definition(Part):
     def _steps_need_a_table(self) -> Definition:
         if self.format == "file" and (self.transform or self.sheet):
             raise ValueError("a file that is kept as it is has no sheet and no steps")
+        if self.format == "protocol" and (self.transform or self.sheet):
+            raise ValueError("a protocol has no sheet and no steps")
         return self
 
     def kept(self) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from labfleet.protocols import access, service, smart
 from labfleet.protocols.smart import Bounds
 from labfleet.protocols.store import ProtocolStore
 from labfleet.users import service as users
-from labfleet.users import sharing
 from labfleet.web.services import services
 
 if TYPE_CHECKING:
@@ -178,12 +177,7 @@ def _to_read(user: User, name: str) -> ProtocolStore:
 def _may_push(user: User, name: str) -> bool:
     """Whether there is a protocol of this name, which the user may change; `NameTaken` if somebody else's."""
     with services().sessions() as db:
-        found = db.scalars(select(Protocol).where(Protocol.name == name)).one_or_none()
-        if found is None:
-            return False
-        if sharing.may_change(user, found):
-            return True
-    raise access.NameTaken(f"There is a protocol '{name[:80]}' of somebody else.")
+        return access.may_change_named(db, user, name)
 
 
 @dataclass(frozen=True)
@@ -220,7 +214,8 @@ def _allowed(user: User, name: str) -> Allowed:
 
 def _bounds(input_bytes: int = 0) -> Bounds:
     section = services().settings.protocols
-    return Bounds(section.git_seconds, section.git_memory_bytes, input_bytes or section.max_push_bytes)
+    size = input_bytes or section.max_push_bytes
+    return Bounds(section.git_seconds, section.git_memory_bytes, size, section.max_push_objects)
 
 
 @contextmanager

@@ -87,3 +87,21 @@ def test_credentials_from_a_file_or_typed_and_never_shown(
     assert signed_in("sources", "credentials", "cells").code == 2
     piped = signed_in("sources", "credentials", "cells", "--from", "-", stdin=f'token: "{secret}"')
     assert piped.out == "Source cells: credentials token.\n"
+
+
+def test_import_of_a_protocol(signed_in: Run, sessions: sessionmaker[Session], tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("password: s3cret\n")
+    url = "https://example.org/lab/cells.git"
+    asked = signed_in("protocols", "import", url, "--credentials", "mine.yml", "--no-wait", "--json")
+    assert asked.code == 0, asked.err
+    fetch = json.loads(asked.out)
+    shown = signed_in("sources", "show", "cells").out
+    assert "credentials: password" in shown
+    assert "s3cret" not in shown
+    with sessions.begin() as db:
+        row = db.query(Fetch).one()
+        row.state, row.message = "failed", "main.py:1: it is broken"
+    waited = signed_in("protocols", "import", "ssh://example.org/x")
+    assert (waited.code, "parameters/url" in waited.err) == (1, True)
+    again = signed_in("protocols", "import", url, "--rewrite", "--no-wait")
+    assert again.err == f"queued: labfleet sources show {fetch['source']}\n"

@@ -15,7 +15,7 @@ def test_a_push_whose_time_is_over_is_ended_and_leaves_nothing(store: ProtocolSt
         assert late.wait(60), "nobody said that the time is over"
         return b""
 
-    bounds = smart.Bounds(seconds=0.5, memory_bytes=2**30, input_bytes=2**20)
+    bounds = smart.Bounds(seconds=0.5, memory_bytes=2**30, input_bytes=2**20, objects=1000)
     with store.beside("demo") as pushed:
         with (
             pytest.raises(smart.TookTooLong),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
+import os
 import socket
 import subprocess
 import threading
@@ -38,6 +40,10 @@ class Site:
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    # Below it lie git repositories; `cut`: so many bytes of a pack are sent before the server goes away.
+    repositories: Path | None = None
+    login: str = ""
+    cut: int | None = None
     gate: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
@@ -53,6 +59,9 @@ def site() -> Iterator[Site]:
         def do_GET(self) -> None:
             site.asked.append((self.path, dict(self.headers)))
             site.gate.wait(60)
+            if self.path.startswith("/git/"):
+                self.git(b"")
+                return
             body = site.files.get(self.path)
             self.send_response(site.status.get(self.path, 200 if body is not None else 404))
             for name, value in (
@@ -61,6 +70,38 @@ def site() -> Iterator[Site]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body or b"")
+
+        def do_POST(self) -> None:
+            site.asked.append((self.path, dict(self.headers)))
+            self.git(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def git(self, sent: bytes) -> None:
+            """As git's own program answers."""
+            wanted = base64.b64encode(site.login.encode()).decode()
+            if site.login and self.headers.get("Authorization") != f"Basic {wanted}":
+                self.send_error(401)
+                return
+            path, _, query = self.path.partition("?")
+            environment = {
+                "PATH": os.environ["PATH"],
+                "GIT_PROJECT_ROOT": str(site.repositories),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "PATH_INFO": path.removeprefix("/git"),
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "CONTENT_LENGTH": str(len(sent)),
+            }
+            program = ["git", "http-backend"]
+            done = subprocess.run(program, input=sent, env=environment, capture_output=True, check=False)
+            head, _, body = done.stdout.partition(b"\r\n\r\n")
+            named = dict(each.split(": ", 1) for each in head.decode().splitlines())
+            self.send_response(int(named.pop("Status", "200").split()[0]))
+            for name, value in (named | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body if site.cut is None or self.command == "GET" else body[: site.cut])
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -114,6 +155,7 @@ class Lab:
     store: BlobStore
     folder: Path
     work: Path
+    protocols: Path
     run: Callable[[str], subprocess.Popen[str]]
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
@@ -184,6 +226,7 @@ def lab(
         [web]
         public_url = "https://lab.example"
         store = "{store.root}"
+        protocols = "{tmp_path / "protocols"}"
         {database_section(database_url)}
         user = "{database_url.username}"
         [dispatcher]
@@ -199,13 +242,16 @@ def lab(
         silent_seconds = 30
         seconds = 200
         max_bytes = 2000000
+        [protocols]
+        max_push_bytes = 400000
+        max_push_objects = 60
         """
     credentials = {"database_password": database_url.password or "", "source_keys": "\n".join(KEYS)}
 
     def run(name: str) -> subprocess.Popen[str]:
         return residents.start(name, settings, credentials, TMPDIR=str(work))
 
-    lab = Lab(sessions, user, store, folder, work, run)
+    lab = Lab(sessions, user, store, folder, work, tmp_path / "protocols", run)
 
     def known() -> bool:
         with sessions() as db:

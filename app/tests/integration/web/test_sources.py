@@ -73,7 +73,7 @@ def test_make_change_and_delete(mine: Caller) -> None:
     [
         (
             {"handler": "ftp", "parameters": {}},
-            "there is no handler 'ftp'; there are: folder, http, mariadb, postgresql",
+            "there is no handler 'ftp'; there are: folder, git, http, mariadb, postgresql",
         ),
         ({"handler": "http", "parameters": {}}, "'url' is a required property"),
         ({"handler": "http", "parameters": {"url": "file:///etc/passwd"}}, "not written as it must be"),
@@ -277,3 +277,66 @@ def test_credentials_by_the_pages(signed_in: FlaskClient) -> None:
     assert "<dd>Token <span" in get(made)
     assert post(f"{made}/edit", **filled, credentials="remove").status_code == 303
     assert "Credentials" not in get(made)
+
+
+REPOSITORY = "https://example.org/lab/cells.git"
+
+
+def test_importing_a_protocol_makes_one_source_of_its_address(mine: Caller, sessions: Sessions) -> None:
+    secret = {"user": "ada", "password": SECRET}
+    first = mine("POST", "protocols/import", json={"url": REPOSITORY, "credentials": secret})
+    assert first.status_code == 202, first.text
+    assert (first.json["state"], first.json["protocol"]) == ("queued", None)
+    path = f"sources/{first.json['source']}"
+    assert first.headers["Location"] == f"/api/v1/{path}/fetches/{first.json['id']}"
+    made = mine("GET", path)
+    assert (made.json["name"], made.json["credentials"]) == ("cells", ["password", "user"])
+    assert SECRET not in made.text
+    assert made.json["definition"] == {
+        "handler": "git",
+        "parameters": {"url": REPOSITORY, "tags": True, "rewrite": False},
+        "format": "protocol",
+    }
+    again = mine("POST", "protocols/import", json={"url": REPOSITORY, "branch": "next", "rewrite": True})
+    assert again.json["id"] == first.json["id"]
+    changed = mine("GET", path).json
+    assert changed["definition"]["parameters"]["branch"] == "next"
+    assert changed["credentials"] == ["password", "user"]
+    other = mine("POST", "protocols/import", json={"url": REPOSITORY.replace("lab", "institute")})
+    assert mine("GET", f"sources/{other.json['source']}").json["name"] == "cells 2"
+    assert mine("POST", f"{path}/fetches/{first.json['id']}/cancel").json["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://ada:secret@example.org/x.git", "file:///srv/x.git", "ssh://example.org/x", "https://x/"],
+)
+def test_an_address_that_is_none_is_refused(mine: Caller, address: str) -> None:
+    answer = mine("POST", "protocols/import", json={"url": address})
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_source")
+    assert "secret" not in answer.text
+
+
+def test_importing_by_the_page(signed_in: FlaskClient, sessions: Sessions) -> None:
+    page = signed_in.get("/protocols", base_url="https://labfleet.test").text
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert token
+    form = {"csrf_token": token[1], "url": REPOSITORY, "branch": "", "user": "", "password": SECRET}
+    answer = signed_in.post("/protocols/import", data=form, base_url="https://labfleet.test")
+    assert answer.status_code == 303, answer.text
+    shown = signed_in.get(answer.headers["Location"], base_url="https://labfleet.test").text
+    assert "Git repository of a protocol" in shown
+    assert "Fetching" in shown
+    assert SECRET not in shown
+    with sessions.begin() as db:
+        fetch = db.query(Fetch).one()
+        fetch.state, fetch.message = "failed", "main.py:1 is broken"
+    shown = signed_in.get(answer.headers["Location"], base_url="https://labfleet.test").text
+    assert "main.py:1 is broken" in shown
+    edit = signed_in.get(f"{answer.headers['Location']}/edit", base_url="https://labfleet.test").text
+    assert "What is made of it" not in edit
+    wrong = signed_in.post(
+        "/protocols/import", data=form | {"url": "ssh://example.org/x"}, base_url="https://labfleet.test"
+    )
+    assert wrong.status_code == 422
+    assert "parameters/url" in wrong.text

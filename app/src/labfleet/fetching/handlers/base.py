@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+from labfleet.config import ProtocolsSection
+
 Schema = Mapping[str, Any]
 PIECE = 256 * 1024
 
@@ -30,7 +32,8 @@ class Task:
 
     `clear_credentials`: whether they may go through a network that could read them. `check` raises `Refused`
     for an address that may not be connected to; code of Python's own is held to it without asking.
-    `tell(done, total)` tells how many bytes have come, of how many if that is known.
+    `tell(done, total)` tells how many bytes have come, of how many if that is known. `protocols` has the
+    bounds of what comes by git.
     """
 
     parameters: Mapping[str, Any]
@@ -43,6 +46,7 @@ class Task:
     clear_credentials: bool = False
     query_seconds: float = 600
     max_rows: int = 100_000_000
+    protocols: ProtocolsSection = field(default_factory=ProtocolsSection)
     check: Callable[[tuple[str, int]], None] = field(default=lambda address: None)
     tell: Callable[[int, int | None], None] = field(default=lambda done, total: None)
 
@@ -52,13 +56,14 @@ class Fetched:
     """A file that came: where it lies (below `Task.work`), and what it is called where it came from.
 
     `columns` are DuckDB's types by the columns' names, of a text with a header, every cell in quotation marks
-    but those without a value; else they are found out.
+    but those without a value; else they are found out. `protocol` is told with a pack of git.
     """
 
     path: Path
     name: str
     media_type: str = ""
     columns: Mapping[str, str] | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Handler(ABC):
@@ -74,6 +79,8 @@ class Handler(ABC):
     place: ClassVar[Sequence[str]] = ()
     table: ClassVar[bool] = False
     """Whether what comes is a table in any case, of a format that nobody needs to name."""
+    protocol: ClassVar[bool] = False
+    """Whether what comes is no dataset, but a protocol: a pack of git, told with `Fetched.protocol`."""
 
     @abstractmethod
     def fetch(self, task: Task) -> Fetched:
@@ -89,6 +96,7 @@ class Handler(ABC):
             "credentials": dict(cls.credentials),
             "place": list(cls.place),
             "table": cls.table,
+            "protocol": cls.protocol,
             # The database keeps no order of names, and people read them in this one.
             "order": [*cls.parameters["properties"], *cls.credentials["properties"]],
         }
@@ -97,14 +105,17 @@ class Handler(ABC):
 class Receiver:
     """A file below `task.work` that is written piece by piece, within the bounds, and told."""
 
-    def __init__(self, task: Task, total: int | None = None) -> None:
-        self.path = task.work / "fetched"
+    def __init__(
+        self, task: Task, total: int | None = None, *, path: Path | None = None, limit: int | None = None
+    ) -> None:
+        self.path = path or task.work / "fetched"
         self._task = task
+        self._limit = task.max_bytes if limit is None else limit
         self._total = total
         self._done = 0
         self._file: BinaryIO | None = None
-        if total is not None and total > task.max_bytes:
-            raise too_large(task.max_bytes)
+        if total is not None and total > self._limit:
+            raise too_large(self._limit)
 
     def __enter__(self) -> Receiver:
         self._file = self.path.open("wb")
@@ -117,8 +128,8 @@ class Receiver:
     def take(self, piece: bytes) -> None:
         """Write a piece; `FetchFailed` when it is too much."""
         self._done += len(piece)
-        if self._done > self._task.max_bytes:
-            raise too_large(self._task.max_bytes)
+        if self._done > self._limit:
+            raise too_large(self._limit)
         if self._file is not None:
             self._file.write(piece)
         self._task.tell(self._done, self._total)

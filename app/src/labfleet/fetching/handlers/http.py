@@ -113,7 +113,7 @@ class Http(Handler):
         except httpx.TimeoutException:
             raise FetchFailed(f"Nothing came for {task.silent_seconds:g} seconds.", passing=True) from None
         except httpx.TransportError as error:
-            raise FetchFailed(sentence(error), passing=_passing(error)) from None
+            raise unreachable(error) from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise FetchFailed(sentence(error)) from None
 
@@ -159,11 +159,7 @@ def headers_of(task: Task) -> dict[str, str]:
 def received(task: Task, response: httpx.Response, *, known: bool = False) -> Fetched:
     """The body of an answer, which is a good one; `FetchFailed` otherwise."""
     if response.status_code != httpx.codes.OK:
-        answer = f"{response.status_code} {response.reason_phrase}".strip()
-        raise FetchFailed(
-            f"The server answered {answer}.{_hint(response.status_code, known)}",
-            passing=response.status_code in PASSING,
-        )
+        raise refusal(response, known=known)
     length = response.headers.get("content-length", "")
     plain = response.headers.get("content-encoding", "identity") == "identity"
     total = int(length) if plain and length.isdecimal() else None
@@ -172,6 +168,20 @@ def received(task: Task, response: httpx.Response, *, known: bool = False) -> Fe
             receiver.take(piece)
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return Fetched(receiver.path, _name(response), media_type)
+
+
+def refusal(response: httpx.Response, *, known: bool) -> FetchFailed:
+    """The failure of an answer that is no good one; `known`: to a request with credentials."""
+    answer = f"{response.status_code} {response.reason_phrase}".strip()
+    return FetchFailed(
+        f"The server answered {answer}.{_hint(response.status_code, known)}",
+        passing=response.status_code in PASSING,
+    )
+
+
+def unreachable(error: httpx.TransportError) -> FetchFailed:
+    """The failure of a connection that was not made, or broke."""
+    return FetchFailed(sentence(error), passing=_passing(error))
 
 
 def _hint(status: int, known: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labfleet.fetching.handlers.base import Handler
 from labfleet.fetching.handlers.folder import Folder
+from labfleet.fetching.handlers.git import Git
 from labfleet.fetching.handlers.http import Http
 from labfleet.fetching.handlers.mariadb import Mariadb
 from labfleet.fetching.handlers.postgresql import Postgresql
@@ -13,6 +14,7 @@ SHIPPED: dict[str, type[Handler]] = {
     "folder": Folder,
     "postgresql": Postgresql,
     "mariadb": Mariadb,
+    "git": Git,
 }
 
 

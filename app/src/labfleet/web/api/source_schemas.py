@@ -35,6 +35,19 @@ class SourceIn(In):
     credentials: Credentials | None = None
 
 
+class ImportIn(In):
+    """A protocol in a git repository. `branch`: the repository's default branch where it is left out; `tags`:
+    also earlier versions, by their tags; `rewrite`: also where the branch does not go on from what was
+    imported before. `credentials` (`user`, `password`, which may be an access token) are kept, sealed, for
+    the next import of the same address; without them those of the last one count, `{}` takes them away."""
+
+    url: Annotated[str, Field(min_length=8, max_length=2000)]
+    branch: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    tags: bool = True
+    rewrite: bool = False
+    credentials: Credentials | None = None
+
+
 class SourceChange(In):
     """What to change of a source; what is left out stays. Another definition makes what was fetched stale.
     `credentials` take the place of those that there are, `{}` takes them away. Where the definition leads
@@ -49,7 +62,8 @@ class SourceChange(In):
 
 class Fetch(Out):
     """One time that a source is fetched. `changed`: whether something new came; else the dataset is the one
-    that was there. `message` says what went wrong, and of a good one what was noticed."""
+    that was there. `message` says what went wrong, and of a good one what was noticed. Of a source that
+    brings a protocol `protocol` is its name, and `progress_text` in the end says which versions are new."""
 
     id: uuid.UUID
     source: uuid.UUID
@@ -61,6 +75,7 @@ class Fetch(Out):
     rows: int | None
     bytes: int | None
     dataset: uuid.UUID | None
+    protocol: str | None
     changed: bool
     asked_by: str | None
     may_cancel: bool
@@ -77,7 +92,8 @@ class Fetches(Out):
 
 
 class DataSource(Out):
-    """Where data comes from. `dataset` is what was made of it last, `fetch` how its last fetch went,
+    """Where data comes from. `dataset` is what was made of it last (`protocol`, where it brings a protocol),
+    `fetch` how its last fetch went,
     `good_until` until when that is not fetched again. `credentials` are the names of those that it has (their
     values are told to nobody), given at `credentials_at`. `shared_with` is told to who may change it."""
 
@@ -88,6 +104,7 @@ class DataSource(Out):
     definition: dict[str, Any]
     lifetime_seconds: int
     dataset: uuid.UUID | None
+    protocol: str | None
     fetch: Fetch | None
     good_until: datetime | None
     credentials: list[str]

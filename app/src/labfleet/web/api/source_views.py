@@ -19,11 +19,16 @@ def fetch(row: models.Fetch, source: models.Source, viewer: models.User) -> sche
     told = {
         "source": source.id,
         "dataset": row.dataset_id,
+        "protocol": _protocol(source) if row.state == "success" else None,
         "asked_by": row.asker.name if row.asker else None,
         "may_cancel": row.state in fetches.OPEN and fetches.may_cancel(viewer, source, row),
     }
     same = schemas.Fetch.model_fields.keys() - told.keys()
     return schemas.Fetch.model_validate({name: getattr(row, name) for name in same} | told)
+
+
+def _protocol(source: models.Source) -> str | None:
+    return source.protocol.name if source.protocol else None
 
 
 def sources(db: Session, viewer: models.User, rows: Sequence[models.Source]) -> list[schemas.DataSource]:
@@ -40,6 +45,7 @@ def _source(
     told = {
         "owner": row.owner.name,
         "dataset": row.dataset_id,
+        "protocol": _protocol(row),
         "fetch": fetch(last, row, viewer) if last else None,
         "good_until": good.finished_at + timedelta(seconds=row.lifetime_seconds)
         if good and good.finished_at

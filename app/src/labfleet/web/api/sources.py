@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from labfleet.db.models import Source
-from labfleet.sources import access, fetches, service
+from labfleet.sources import access, fetches, imports, service
 from labfleet.web.api import source_schemas, source_views
 from labfleet.web.api.blueprints import user
 from labfleet.web.api.schemas import People
@@ -68,6 +68,32 @@ def add_source(
         )
     )
     return answer, 201, {"Location": f"/api/v1/sources/{answer.id}"}
+
+
+@user.post("/protocols/import")
+@user.doc(tags=["protocols"], operation_id="import_protocol")
+@user.input(source_schemas.ImportIn)
+@user.output(source_schemas.Fetch, status_code=202)
+def import_protocol(
+    json_data: source_schemas.ImportIn,
+) -> tuple[source_schemas.Fetch, int, dict[str, str]]:
+    """Import a protocol from a git repository
+
+    It is fetched as a source is, and taken in as if you had pushed it: it becomes a protocol of yours, or new
+    versions of one. Ask the fetch that is answered how far it is. The same address again brings what is new.
+    """
+    with services().sessions.begin() as db:
+        found = imports.ask(
+            db,
+            current_user(),
+            json_data.model_dump(include={"url", "branch", "tags", "rewrite"}, exclude_none=True),
+            given=_plain(json_data.credentials),
+            vault=services().vault,
+            kept=services().settings.sources.kept,
+        )
+        source = access.get_source(db, current_user(), found.source_id)
+        answer = source_views.fetch(found, source, current_user())
+    return answer, 202, {"Location": f"/api/v1/sources/{answer.source}/fetches/{answer.id}"}
 
 
 def _plain(given: source_schemas.Credentials | None) -> dict[str, str] | None:

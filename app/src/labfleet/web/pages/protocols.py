@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.db.models import Protocol, ProtocolVersion
-from labfleet.errors import LabfleetError
+from labfleet.errors import InvalidSource, LabfleetError
 from labfleet.jobs import quotas, search
 from labfleet.protocols import access, service
 from labfleet.protocols.interface import interface_of
 from labfleet.protocols.problems import InvalidProtocol
+from labfleet.sources import imports
 from labfleet.web.api import views
 from labfleet.web.api.protocols import comparison
 from labfleet.web.keeping import keep_archive
@@ -46,6 +47,8 @@ def _catalogue(error: LabfleetError | None) -> Response:
             limit=services().settings.protocols.max_archive_bytes,
             problem=error.problem() if error else None,
             faults=error.problems if isinstance(error, InvalidProtocol) else (),
+            misfits=error.extra["errors"] if isinstance(error, InvalidSource) else (),
+            typed={name: request.form.get(name, "") for name in ("url", "branch", "user")},
         )
     )
     page.status_code = error.status if error else 200
@@ -63,6 +66,27 @@ def send_protocol() -> BaseResponse:
     except LabfleetError as error:
         return _catalogue(error)
     return redirect(f"/protocols/{version.manifest.name}", 303)
+
+
+@pages.post("/protocols/import")
+def import_protocol() -> BaseResponse:
+    """Have the protocol of the form's address imported; the source's page shows how far it is."""
+    form = {name: value.strip() for name, value in request.form.items()}
+    parameters = {name: form[name] for name in ("url", "branch") if form.get(name)}
+    given = {name: form[name] for name in ("user", "password") if form.get(name)}
+    try:
+        with services().sessions.begin() as db:
+            found = imports.ask(
+                db,
+                g.user,
+                {**parameters, "rewrite": "rewrite" in form},
+                given=given or None,
+                vault=services().vault,
+                kept=services().settings.sources.kept,
+            )
+            return redirect(f"/sources/{found.source_id}", 303)
+    except LabfleetError as error:
+        return _catalogue(error)
 
 
 class NoFile(LabfleetError):

@@ -37,6 +37,7 @@ FORMATS = {
     "parquet": "Parquet",
     "file": "No table: keep the file as it is",
 }
+PROTOCOL = {"protocol": "A protocol"}
 FETCHES_SHOWN = 10
 TYPED = "c-"
 
@@ -345,6 +346,6 @@ def _told(db: Session, source_id: uuid.UUID) -> dict[str, Any]:
             name: what.get("title", name)
             for name, what in handler.get("credentials", {}).get("properties", {}).items()
         },
-        "formats": FORMATS,
+        "formats": FORMATS | PROTOCOL,
         "fetches": [source_views.fetch(each, row, g.user) for each in found],
     }
