@@ -50,6 +50,20 @@ def _index(value: str) -> str:
     return value
 
 
+def _issuer(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (not is_safe_url(value) or parts.query or parts.fragment):
+        raise ValueError(f"'{value}' must be https://HOST/PATH, as the provider calls itself, or empty")
+    return value
+
+
+def is_safe_url(value: str) -> bool:
+    """Whether what goes there is encrypted, or stays on this machine."""
+    parts = urlsplit(value)
+    here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    return (parts.scheme == "https" or here) and bool(parts.hostname) and "@" not in parts.netloc
+
+
 Key = Annotated[str, AfterValidator(_key)]
 WorkerName = Annotated[str, AfterValidator(_worker)]
 Tag = Annotated[str, Field(min_length=1, max_length=200)]
@@ -263,6 +277,49 @@ class MailSection(Retried):
         return self
 
 
+class OidcSection(Section):
+    """`[oidc]`: sign-in by an OpenID Connect provider; without an issuer it is off. The client's secret is
+    the credential `oidc_client_secret`. Claims may lie deeper: `realm_access.roles`."""
+
+    # As the provider calls itself in its discovery document, to the letter.
+    issuer: Annotated[str, AfterValidator(_issuer)] = ""
+    client_id: str = ""
+    # What the button of the sign-in page calls it.
+    label: str = "single sign-on"
+    scopes: list[str] = ["openid", "profile", "email"]
+    name_claim: str = "preferred_username"
+    mail_claim: str = "email"
+    groups_claim: str = "groups"
+    # Who is let in: members of one of the groups, with a verified address in one of the domains.
+    allowed_groups: list[str] = Field(default_factory=list)
+    allowed_mail_domains: list[str] = Field(default_factory=list)
+    # Members of one of these are admins, as long as they are members.
+    admin_groups: list[str] = Field(default_factory=list)
+    # Whether an account is made for who is let in and has none; else only linked accounts are opened.
+    accounts: bool = False
+    # Whether the provider asks for a second factor itself, so that none is asked for here.
+    second_factor: bool = False
+    # The authority of the provider's certificate, where it is none of the public ones.
+    ca_file: Path | None = None
+    # How far the clocks of provider and webserver may be apart.
+    clock_skew_seconds: float = Field(default=60, ge=0)
+    # Of one request to the provider, as a whole; a thread of the web process waits meanwhile.
+    timeout_seconds: float = Field(default=10, gt=0, le=50)
+    # How long its discovery document and keys are believed; and how soon an unknown key lets us ask anew.
+    metadata_seconds: float = Field(default=3600, ge=0)
+    keys_seconds: float = Field(default=30, ge=0)
+    # How long somebody may take to sign in there.
+    sign_in_seconds: float = Field(default=900, gt=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.issuer and not self.client_id:
+            raise ValueError("with an issuer, 'client_id' must be what the provider calls this Labfleet")
+        if self.issuer and "openid" not in self.scopes:
+            raise ValueError("'scopes' must have openid, which is what makes it a sign-in")
+        return self
+
+
 class DataSection(Section):
     """`[data]`: how tables are looked through (a file of gigabytes takes time and disk, not memory), and how
     long data that nobody uses are kept."""
@@ -436,6 +493,7 @@ class WebserverSettings(TierSettings):
     protocols: ProtocolsSection = ProtocolsSection()
     webhooks: WebhooksSection = WebhooksSection()
     mail: MailSection = MailSection()
+    oidc: OidcSection = OidcSection()
     data: DataSection = DataSection()
     sources: SourcesSection = SourcesSection()
 

@@ -142,6 +142,14 @@ class SecondFactorNeeded(Unauthorized):
     default_hint = "Send the code that your app shows, or a recovery code, as 'code'."
 
 
+class SignOnFailed(Unauthorized):
+    """The provider of sign-ins, or what it answered, leaves us without knowing who is there."""
+
+    code = "sign_on_failed"
+    title = "The sign-in did not come to its end"
+    default_hint = "Begin again. If it stays like this, tell an admin of this Labfleet."
+
+
 class Forbidden(LabfleetError):
     """Who is asking is known and may not do this; an admin may."""
 
@@ -149,6 +157,13 @@ class Forbidden(LabfleetError):
     status = HTTPStatus.FORBIDDEN
     title = "Not allowed"
     default_hint = "Ask an admin of this Labfleet."
+
+
+class SignOnRefused(Forbidden):
+    """The provider says who is there, and this one is not let in."""
+
+    code = "sign_on_refused"
+    title = "You are not let in"
 
 
 class NotFound(LabfleetError):
@@ -314,6 +329,16 @@ class Unavailable(LabfleetError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Not available now"
     default_hint = "Try again in a few seconds."
+
+
+class ProviderUnavailable(Unavailable):
+    """The provider of sign-ins does not answer, or not as it should."""
+
+    code = "provider_unavailable"
+    default_hint = (
+        "Try again in a while, or sign in with a password if you have one. If it stays like this, tell an "
+        "admin: the journal of labfleet-web says more."
+    )
 
 
 class ConfigError(LabfleetError):

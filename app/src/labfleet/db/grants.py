@@ -23,6 +23,7 @@ WEB: Mapping[str, str] = {
     "turns": READ,
     "tokens": CHANGE,
     "sessions": ALL,
+    "identities": ALL,
     "second_factors": ALL,
     "recovery_codes": ALL,
     "audit": ADD,

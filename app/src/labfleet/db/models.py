@@ -142,6 +142,28 @@ class WebSession(Base):
     agent: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     last_seen_at: Mapped[datetime] = mapped_column(server_default=NOW, index=True)
+    # Whether it was begun by single sign-on, not by a password.
+    by_provider: Mapped[bool] = mapped_column(server_default=text("false"))
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class UserIdentity(Base):
+    """Who a user is at a provider of sign-ins: `subject` of `issuer`, and never a mail address."""
+
+    __tablename__ = "identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"), UniqueConstraint("user_id", "issuer"))
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    # What it was called there last, for people to know it again.
+    name: Mapped[str]
+    # Whether the user is an admin because the provider says so, and only as long as it does.
+    gives_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_used_at: Mapped[datetime | None]
 
     user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
 

@@ -22,14 +22,17 @@ ADDRESS_PATH = "/address?key="
 
 
 def forgotten(session: Session, post: Post, who: str) -> None:
-    """Send a link to the account of this name or address, if it may sign in and its address is known.
+    """Send a link to the account of this name or address, if it may sign in, by a password, and its address
+    is known.
 
     Nothing tells the caller which. An account is sent only so many mails at a time. Raises `MailOff`.
     """
     post.need()
     who = who.strip()
     named = or_(User.name == who, func.lower(User.mail) == who.lower())
-    statement = select(User).where(named, User.mail.is_not(None), User.disabled_at.is_(None))
+    # Who signs in by a provider is let in by that one alone: a mail is no way past it.
+    good = User.mail.is_not(None), User.disabled_at.is_(None), User.password_hash != users.NO_PASSWORD
+    statement = select(User).where(named, *good)
     for user in session.scalars(statement.with_for_update()).all():
         _send_reset(session, post, user)
 

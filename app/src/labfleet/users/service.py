@@ -24,20 +24,36 @@ TOKEN_PREFIX = "lf_"  # noqa: S105 - a prefix, not a secret
 MIN_PASSWORD = 12
 MAX_PASSWORD = 1024
 MAX_NAME = 100
+# What stands in place of a hash, and which no password matches.
+NO_PASSWORD = "!"  # noqa: S105 - the absence of one
 # Writing last_used_at at every request would make each read a write.
 USED_EVERY = timedelta(minutes=1)
 
 
 def add_user(session: Session, name: str, password: str, *, is_admin: bool = False) -> User:
     """Make an account. Raises `UserExists`, or `Invalid` for a name or password that won't do."""
-    check_name(name)
     _check_password(password)
-    values = {"name": name, "password_hash": _hasher().hash(password), "is_admin": is_admin}
+    return _add(session, name, _hasher().hash(password), is_admin=is_admin)
+
+
+def add_without_password(session: Session, name: str, provider: str) -> User:
+    """Make an account that is opened by a provider of sign-ins only. Raises `UserExists` or `Invalid`."""
+    return _add(session, name, NO_PASSWORD, is_admin=False, by=provider)
+
+
+def has_password(user: User) -> bool:
+    """Whether the user can sign in by a password at all."""
+    return user.password_hash != NO_PASSWORD
+
+
+def _add(session: Session, name: str, password_hash: str, *, is_admin: bool, **detail: str) -> User:
+    check_name(name)
+    values = {"name": name, "password_hash": password_hash, "is_admin": is_admin}
     statement = insert(User).values(values).on_conflict_do_nothing(index_elements=[User.name])
     user = session.scalars(statement.returning(User)).one_or_none()
     if user is None:
         raise UserExists(f"There is a user '{name}' already.")
-    audit.record(session, Action.USER_MADE, name, is_admin=is_admin)
+    audit.record(session, Action.USER_MADE, name, is_admin=is_admin, **detail)
     return user
 
 
@@ -62,7 +78,7 @@ def find_user(session: Session, user_id: uuid.UUID) -> User | None:
 def authenticate(session: Session, name: str, password: str) -> User:
     """The user of this name and password; `Unauthorized` otherwise, after the same time for every reason."""
     user = session.scalars(select(User).where(User.name == name)).one_or_none()
-    stored = user.password_hash if user else _decoy()
+    stored = user.password_hash if user and has_password(user) else _decoy()
     good = len(password) <= MAX_PASSWORD and _matches(stored, password)
     if user is None or not good or user.disabled_at is not None:
         raise Unauthorized("The name or the password is wrong.", hint="Check both and try again.")
@@ -200,5 +216,5 @@ def _hasher() -> PasswordHasher:
 
 @cache
 def _decoy() -> str:
-    # An unknown name costs as much time as a known one.
+    # An unknown name, and one without a password, costs as much time as a known one.
     return _hasher().hash(secrets.token_urlsafe(16))

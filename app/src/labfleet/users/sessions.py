@@ -26,15 +26,20 @@ SEEN_EVERY = timedelta(minutes=1)
 MAX_AGENT = 500
 
 
-def begin(session: Session, user: User, *, address: str, agent: str, hours: float) -> str:
+def begin(
+    session: Session, user: User, *, address: str, agent: str, hours: float, by_provider: bool = False
+) -> str:
     """Open a session for the user; its key, which is shown to the browser only.
 
     Sessions of everybody that are over are removed on the way.
     """
     session.execute(delete(WebSession).where(~_live(hours)))
     plain = secrets.token_urlsafe(32)
-    session.add(WebSession(user_id=user.id, hash=_digest(plain), address=address, agent=agent[:MAX_AGENT]))
-    audit.record(session, Action.SESSION_BEGUN, user.name, browser=device(agent))
+    row = WebSession(user_id=user.id, hash=_digest(plain), address=address, agent=agent[:MAX_AGENT])
+    row.by_provider = by_provider
+    session.add(row)
+    how = {"by": "single sign-on"} if by_provider else {}
+    audit.record(session, Action.SESSION_BEGUN, user.name, browser=device(agent), **how)
     session.flush()
     return plain
 
@@ -56,6 +61,12 @@ def live(session: Session, user: User, hours: float) -> Sequence[WebSession]:
     """The user's sessions, the one that was used last first."""
     statement = select(WebSession).where(WebSession.user_id == user.id, _live(hours))
     return session.scalars(statement.order_by(WebSession.last_seen_at.desc(), WebSession.id)).all()
+
+
+def is_young(session: Session, which: uuid.UUID, seconds: float) -> bool:
+    """Whether the session began within the last so many seconds."""
+    young = WebSession.created_at > func.clock_timestamp() - timedelta(seconds=seconds)
+    return session.scalar(select(WebSession.id).where(WebSession.id == which, young)) is not None
 
 
 def end(session: Session, plain: str) -> None:

@@ -103,6 +103,23 @@ def sign_in(name: str, password: str) -> User:
         raise
 
 
+def prove(password: str) -> None:
+    """Refuse a change of the account to who may have found its browser open: with the limits of signing in.
+
+    Who has no password has signed in by a provider a moment ago, or does so again.
+    """
+    if users.has_password(g.user):
+        sign_in(g.user.name, password)
+        return
+    seconds = services().settings.web.second_factor_seconds
+    with services().sessions() as db:
+        if not sessions.is_young(db, g.session.id, seconds):
+            raise Unauthorized(
+                f"This is for the first {seconds / 60:.0f} minutes after signing in: you have no password.",
+                hint="Sign out, sign in again, and do it then.",
+            )
+
+
 def check_second_factor(user: User, code: str | None) -> None:
     """Refuse without a right code of the user's second factor, if there is one.
 
@@ -128,25 +145,32 @@ def check_second_factor(user: User, code: str | None) -> None:
 
 
 def lacks_second_factor(user: User) -> bool:
-    """Whether the user is an admin who has to have a second factor and has none."""
+    """Whether the user is an admin who has to have a second factor and has none.
+
+    In a session that was begun by a provider which asks for one itself, nobody lacks it.
+    """
     if not (user.is_admin and services().settings.web.admins_need_second_factor):
+        return False
+    here: WebSession | None = g.get("session")
+    if here is not None and here.by_provider and services().settings.oidc.second_factor:
         return False
     with services().sessions() as db:
         return not second_factor.is_on(db, user)
 
 
-def await_code(user: User) -> bool:
-    """Whether a code is wanted before the session begins; if so, remember that the password was right."""
+def await_code(user: User, *, by_provider: bool = False) -> bool:
+    """Whether a code is wanted before the session begins; if so, remember that the first step was right."""
     with services().sessions() as db:
         if not second_factor.is_on(db, user):
             return False
     end_session()
-    session["half"] = {"user": str(user.id), "proof": _proof(user), "at": time.time()}
+    half = {"user": str(user.id), "proof": _proof(user), "at": time.time(), "by_provider": by_provider}
+    session["half"] = half
     return True
 
 
 def half_signed_in() -> User | None:
-    """Who has given the right password in this browser a moment ago and owes the code."""
+    """Who has taken the first step in this browser a moment ago and owes the code."""
     half = session.get("half")
     if half is None or time.time() - half["at"] > services().settings.web.second_factor_seconds:
         return None
@@ -160,7 +184,7 @@ def _proof(user: User) -> str:
     return hashlib.sha256(f"{user.id}:{user.password_hash}".encode()).hexdigest()[:32]
 
 
-def begin_session(user: User) -> None:
+def begin_session(user: User, *, by_provider: bool = False) -> None:
     """Make the browser's session the user's; what was in it before is forgotten."""
     end_session()
     known(user)
@@ -171,6 +195,7 @@ def begin_session(user: User) -> None:
             address=request.remote_addr or "",
             agent=request.user_agent.string,
             hours=services().settings.web.session_hours,
+            by_provider=by_provider,
         )
     session.permanent = True
     session["key"] = key

@@ -40,6 +40,7 @@ from labfleet.web.pages import (
     profile,
     second_factor,
     session,
+    sign_on,
     submit,
     workers,
 )
@@ -62,7 +63,7 @@ VIEWS = (
 )
 PAGES = (
     *(admin, artifacts, dataset_pages, docs, home, job_pages, links, matrix, profile, protocol_pages),
-    *(search_pages, second_factor, session, source_pages, submit, workers),
+    *(search_pages, second_factor, session, sign_on, source_pages, submit, workers),
 )
 
 

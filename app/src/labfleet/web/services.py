@@ -19,6 +19,7 @@ from labfleet.jobs.tokens import worker_hashes
 from labfleet.mail.outbox import Post
 from labfleet.protocols.store import ProtocolStore
 from labfleet.sources.vault import Vault
+from labfleet.web.oidc import Provider
 from labfleet.web.ratelimit import RateLimit
 
 EXTENSION = "labfleet"
@@ -40,6 +41,8 @@ class Services:
     logins: RateLimit
     # Seals credentials of sources; opening them is for the loader.
     vault: Vault
+    # Says who people are, where the admin has named one.
+    provider: Provider | None = None
     # Clones, fetches and pushes that are under way: they must leave threads for everything else.
     gits: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ProtocolsSection().git_at_once))
 
@@ -69,8 +72,15 @@ def from_settings(settings: WebserverSettings) -> Services:
         worker_tokens=worker_hashes(config.credential("worker_tokens")),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
         vault=Vault(config.credential_lines("source_keys")),
+        provider=_provider(settings),
         gits=BoundedSemaphore(settings.protocols.git_at_once),
     )
+
+
+def _provider(settings: WebserverSettings) -> Provider | None:
+    if not settings.oidc.issuer:
+        return None
+    return Provider(settings.oidc, config.credential("oidc_client_secret"), settings.web.public_url)
 
 
 def services() -> Services:

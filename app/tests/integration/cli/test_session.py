@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import SecondFactor
 from labfleet.users import second_factor
-from labfleet.users.service import get_user
+from labfleet.users.service import get_user, issue_token
 
 Run = Callable[..., Any]
 PASSWORD = "a long enough password"
@@ -32,6 +32,21 @@ def test_login_keeps_the_token_for_this_user_only(
 def test_password_from_a_file(server: Any, account: None, run: Run, tmp_path: Path) -> None:
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     assert run("login", server.url, "--user", "ada", "--password-file", str(tmp_path / "password")).code == 0
+
+
+def test_a_token_of_the_page_is_kept_without_a_password(
+    server: Any, account: None, run: Run, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    with sessions.begin() as db:
+        token = issue_token(db, get_user(db, "ada"), "of the page")
+    ended = run("login", server.url, "--token-file", "-", stdin=f"{token}\n")
+    assert ended.code == 0 and "as ada" in ended.out, ended.err
+    assert f'"token": "{token}"' in (tmp_path / "config/labfleet/credentials.json").read_text()
+    assert run("jobs").code == 0
+    for wrong, words in (("lf_of-nobody", "unknown, expired or revoked"), ("", "The token is empty")):
+        refused = run("login", server.url, "--token-file", "-", stdin=wrong)
+        assert refused.code == 1 and words in refused.err and "Traceback" not in refused.err
+    assert run("jobs").code == 0  # the good one is still there
 
 
 @pytest.mark.parametrize(

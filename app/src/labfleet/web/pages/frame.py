@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.web.auth import check_csrf, csrf_token, current_session, lacks_second_factor
 from labfleet.web.pages.tree import duration
+from labfleet.web.services import services
 from labfleet.web.tracing import known
 
 pages = APIBlueprint("pages", __name__, enable_openapi=False)
@@ -28,6 +29,9 @@ PUBLIC = frozenset(
     {
         "pages.sign_in",
         "pages.sign_in_code",
+        "pages.sign_on",
+        "pages.sign_on_back",
+        "pages.sign_on_leave",
         "pages.forgotten",
         "pages.other_password",
         "pages.invitation",
@@ -52,7 +56,12 @@ def register(app: APIFlask, release: str) -> None:
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
-    app.context_processor(lambda: {"viewer": g.get("user")})
+    app.context_processor(_of_request)
+
+
+def _of_request() -> dict[str, Any]:
+    label = services().settings.oidc.label if services().provider else None
+    return {"viewer": g.get("user"), "sign_on_label": label}
 
 
 @pages.before_request
@@ -77,6 +86,12 @@ def _to_sign_in() -> BaseResponse:
     if request.headers.get("HX-Request"):  # a part of a page refreshes itself: the whole page goes
         return Response(headers={"HX-Redirect": "/sign-in"})
     return redirect(address, 303)
+
+
+def inside(target: str) -> str:
+    """Only addresses of this site: `//elsewhere` and `https://…` lead home."""
+    good = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if good else "/"
 
 
 def csrf_field() -> Markup:

@@ -11,7 +11,7 @@ from labfleet.errors import Invalid, LabfleetError
 from labfleet.mail import notices
 from labfleet.mail.notices import Wish
 from labfleet.mail.texts import words
-from labfleet.users import recovery, second_factor, sessions
+from labfleet.users import identities, recovery, second_factor, sessions
 from labfleet.users import service as users
 from labfleet.users.devices import device
 from labfleet.web import auth
@@ -94,8 +94,8 @@ def change_address() -> str | tuple[str, int]:
     mail = request.form.get("mail", "")
     try:
         check_value(mail, MAX_DEPTH)
-        # Whoever finds an open browser must not have passwords sent to him; with the limits of signing in.
-        auth.sign_in(g.user.name, request.form.get("password", ""))
+        # Whoever finds an open browser must not have passwords sent to him.
+        auth.prove(request.form.get("password", ""))
         with services().sessions.begin() as db:
             sent = recovery.ask_address(db, services().post, g.user, mail)
     except LabfleetError as error:
@@ -117,6 +117,18 @@ def choose_job_mails() -> BaseResponse | tuple[str, int]:
     return redirect("/profile?chosen=1", 303)
 
 
+@pages.post("/profile/sign-on/remove")
+def unlink() -> BaseResponse | tuple[str, int]:
+    """Let the provider of sign-ins open the account no more."""
+    try:
+        auth.prove(request.form.get("password", ""))
+        with services().sessions.begin() as db:
+            identities.unlink(db, g.user, services().settings.oidc.issuer)
+    except LabfleetError as error:
+        return _page(problem=error.problem()), error.status
+    return redirect("/profile", 303)
+
+
 def _page(**more: object) -> str:
     with services().sessions() as db:
         tokens = users.live_tokens(db, g.user)
@@ -136,6 +148,9 @@ def _page(**more: object) -> str:
             asked=recovery.asked_address(db, g.user),
             confirmed=request.args.get("confirmed") == "1",
             shortest=users.MIN_PASSWORD,
+            has_password=users.has_password(g.user),
+            identity=identities.of_user(db, g.user, services().settings.oidc.issuer),
+            linked=request.args.get("linked") == "1",
             changed=request.args.get("changed") == "1",
             url_of_api=services().settings.web.public_url.rstrip("/"),
             **more,

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.errors import LabfleetError
 from labfleet.users import second_factor as factor
+from labfleet.users import service as users
 from labfleet.web import auth
 from labfleet.web.pages.frame import pages
 from labfleet.web.services import services
@@ -26,7 +27,7 @@ def second_factor() -> str:
 def prepare_second_factor() -> BaseResponse | tuple[str, int]:
     """Make the secret that the phone's app is to know."""
     try:
-        _ask_password()
+        auth.prove(request.form.get("password", ""))
         with services().sessions.begin() as db:
             factor.prepare(db, g.user)
     except LabfleetError as error:
@@ -49,7 +50,7 @@ def confirm_second_factor() -> str | tuple[str, int]:
 def renew_recovery_codes() -> str | tuple[str, int]:
     """Replace the recovery codes, and show the new ones this once."""
     try:
-        _ask_password()
+        auth.prove(request.form.get("password", ""))
         with services().sessions.begin() as db:
             codes = factor.renew_codes(db, g.user)
     except LabfleetError as error:
@@ -61,17 +62,12 @@ def renew_recovery_codes() -> str | tuple[str, int]:
 def remove_second_factor() -> BaseResponse | tuple[str, int]:
     """Switch it off."""
     try:
-        _ask_password()
+        auth.prove(request.form.get("password", ""))
         with services().sessions.begin() as db:
             factor.remove(db, g.user)
     except LabfleetError as error:
         return _page(problem=error.problem()), error.status
     return redirect("/profile", 303)
-
-
-def _ask_password() -> None:
-    # Whoever finds an open browser must not lock its owner out; with the limits of signing in.
-    auth.sign_in(g.user.name, request.form.get("password", ""))
 
 
 def _page(**more: object) -> str:
@@ -84,6 +80,8 @@ def _page(**more: object) -> str:
             left=factor.codes_left(db, g.user),
             setup=setup,
             picture=_picture(setup.uri) if setup else None,
+            has_password=users.has_password(g.user),
+            minutes=round(services().settings.web.second_factor_seconds / 60),
             required=auth.lacks_second_factor(g.user),
             **more,
         )

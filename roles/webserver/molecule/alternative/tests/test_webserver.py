@@ -113,6 +113,32 @@ def test_mails_are_sent_by_a_unit_of_their_own(host: Host) -> None:
     assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
 
 
+def test_single_sign_on_reaches_its_provider_only(host: Host) -> None:
+    told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["oidc"]
+    assert told == {
+        "issuer": "https://login.example.org/realms/lab",
+        "client_id": "labfleet",
+        "label": "the university",
+        "scopes": ["openid", "profile", "email", "groups"],
+        "name_claim": "uid",
+        "mail_claim": "mail",
+        "groups_claim": "realm_access.roles",
+        "allowed_groups": ["lab"],
+        "allowed_mail_domains": ["example.org"],
+        "admin_groups": ["lab-admins"],
+        "accounts": True,
+        "second_factor": True,
+        "ca_file": "/etc/labfleet/tls/oidc-ca.crt",
+    }
+    assert host.file("/etc/labfleet/tls/oidc-ca.crt").contains("BEGIN CERTIFICATE")
+    secret = host.file("/etc/labfleet/credentials/web/oidc_client_secret")
+    assert (secret.user, secret.mode, secret.content_string) == ("root", 0o600, "secret-of-the-provider-in-this-test")
+    text = host.file("/etc/systemd/system/labfleet-web.service").content_string
+    assert "IPAddressDeny=any" in text
+    (allowed,) = [line for line in text.splitlines() if line.startswith("IPAddressAllow=")]
+    assert {"127.0.0.1", "192.0.2.64/28"} <= set(allowed.partition("=")[2].split())
+
+
 def test_sources_are_fetched_from_where_they_may_be(host: Host) -> None:
     told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["sources"]
     assert told == {"networks": ["198.51.100.0/24"], "ports": [8081], "folders": ["/srv/instruments"], "clear_credentials": True}

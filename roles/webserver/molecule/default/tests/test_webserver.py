@@ -210,6 +210,14 @@ def test_mail_is_off(host: Host) -> None:
     assert tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["mail"]["host"] == ""
 
 
+def test_single_sign_on_is_off(host: Host) -> None:
+    for path in ("/etc/labfleet/credentials/web/oidc_client_secret", "/etc/labfleet/tls/oidc-ca.crt"):
+        assert not host.file(path).exists, path
+    assert tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["oidc"]["issuer"] == ""
+    assert "Sign in with" not in host.check_output(f"curl -sk {SITE}/sign-in")
+    assert host.check_output(f"curl -sk -o /dev/null -w '%{{http_code}}' {SITE}/sign-in/oidc") == "404"
+
+
 def test_webhooks_are_off(host: Host, token: str) -> None:
     for path in (
         "/etc/systemd/system/labfleet-webhooks.service",
