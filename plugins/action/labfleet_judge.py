@@ -239,12 +239,32 @@ def standbys(lab: Lab) -> Iterator[str]:
             f"{enumerated(servers)} are one database on Debian {' and '.join(sorted(releases))}, and a standby needs the "
             "PostgreSQL of its leader. Give them the same Debian."
         )
-    if any(one.value("backup_target") for one in machines):
+    yield from shared_backups(machines)
+
+
+def shared_backups(machines: list[Machine]) -> Iterator[str]:
+    """Machines of one database have one target, which each of them reaches: any of them may have to go on with the backups."""
+    names = enumerated(one.name for one in machines)
+    targets = {str(one.value("backup_target") or "") for one in machines}
+    if len(targets) > 1:
         yield (
-            f"backup_target is set, and {enumerated(servers)} are a database with standbys: backups of one are not "
-            "supported yet. Leave one machine in the group database, or take backup_target out and save the database "
-            "by other means (docs/admin/shapes.md); a standby is no backup."
+            f"backup_target is not the same for {names}, which are one database: after a fail-over another one goes on "
+            "with the backups. Name it once, in inventory/…/group_vars/labfleet/backup.yml."
         )
+    elif any(target.startswith("/") for target in targets):
+        numbers = {int(one.value("backup_user_id") or 0) for one in machines}
+        if not all(one.value("backup_target_shared") in (True, "true", "yes") for one in machines):
+            yield (
+                f"backup_target is the directory {targets.pop()}, and {names} are one database: a directory of one machine "
+                "is out of reach for the other, and gone with its disk. Name sftp:USER@HOST:/PATH or "
+                "s3:https://HOST/BUCKET/PATH; or mount one file system there on all of them and set "
+                "backup_target_shared: true (docs/admin/backup.md)."
+            )
+        elif len(numbers) > 1 or 0 in numbers:
+            yield (
+                f"{names} share the directory {targets.pop()} for backups, so the user labfleet-backup needs the same number "
+                "on all of them. Set backup_user_id to one that is free there, such as 985."
+            )
 
 
 def twice(lab: Lab) -> Iterator[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from by_path import load
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-FIRST, SECOND, THIRD = (f"0000000100000000000000{number}" for number in ("0A", "0B", "0C"))
+BEFORE, FIRST, SECOND, THIRD, FOURTH = (
+    f"0000000100000000000000{number}" for number in ("09", "0A", "0B", "0C", "0D")
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,17 @@ def base(
     return program.Snapshot.of(told)
 
 
-def log(program: ModuleType, name: str, hours: float, first: str, last: str, generation: str = "g") -> object:
+def log(
+    program: ModuleType,
+    name: str,
+    hours: float,
+    first: str,
+    last: str,
+    generation: str = "g",
+    machine: str = "",
+) -> object:
     tags = ["wal", f"generation={generation}", f"first={first}", f"last={last}"]
+    tags += [f"machine={machine}"] if machine else []
     return program.Snapshot.of({"id": name, "time": at(hours).isoformat(), "tags": tags})
 
 
@@ -64,10 +77,25 @@ def test_the_log_begins_early_enough_and_is_of_the_same_life(program: ModuleType
         log(program, "after the next base backup", -0.1, THIRD, THIRD),
         log(program, "of another life", 0, FIRST, THIRD, "other"),
     ]
-    assert program.choose_wal(snapshots, wanted).id == "late"
+    assert [one.id for one in program.choose_logs(snapshots, wanted)] == ["late"]
     too_early = log(program, "before it ended", -1.1, FIRST, FIRST)
     with pytest.raises(program.Failed, match="is not in the backup"):
-        program.choose_wal([too_early, snapshots[2], snapshots[3]], wanted)
+        program.choose_logs([too_early, snapshots[2], snapshots[3]], wanted)
+
+
+def test_the_log_of_one_machine_goes_on_with_that_of_another(program: ModuleType) -> None:
+    wanted = base(program, "b", -5, start=FIRST)
+    lost = log(program, "the lost leader's", -3, FIRST, SECOND, machine="a")
+    closely = log(
+        program, "who had all that follows", -2, f"00000002{THIRD[8:]}", f"00000002{FOURTH[8:]}", machine="b"
+    )
+    assert [one.id for one in program.choose_logs([closely, lost], wanted)] == [lost.id, closely.id]
+    later = log(program, "who had less", -2, f"00000002{FOURTH[8:]}", f"00000002{FOURTH[8:]}", machine="b")
+    assert program.choose_logs([later, lost], wanted) == [lost]
+    pruned = log(program, "its own, after the next base backup", -2, SECOND, THIRD, machine="a")
+    assert program.choose_logs([pruned, lost], wanted) == [lost]
+    whole = log(program, "who had all of it", -2, FIRST, f"00000002{THIRD[8:]}", machine="b")
+    assert program.choose_logs([whole, lost], wanted) == [whole]
 
 
 def test_files_of_the_moment_or_the_first_later_ones(program: ModuleType) -> None:
@@ -95,6 +123,61 @@ def test_after_the_last_segment_of_a_log_file_comes_the_first_of_the_next(progra
     assert program.gaps([names[0], "000000010000000100000001.gz"], names[0][:24]) == [names[1][:24]]
 
 
+def history(directory: Path, timeline: str, *ends: str) -> list[Path]:
+    """The history that a server archives when it begins a timeline, each ancestor's end in it."""
+    path = directory / f"{timeline}.history.gz"
+    lines = [f"{number}\t{end}\tno recovery target specified\n" for number, end in enumerate(ends, 1)]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return [path]
+
+
+def test_the_past_of_the_newest_timeline(program: ModuleType, tmp_path: Path) -> None:
+    files = history(tmp_path, "00000003", "0/A000098", "1/2000000")
+    segment = tmp_path / "000000030000000100000002.gz"
+    assert program.ancestors([*files, segment]) == {"00000001": 0x0A, "00000002": 0x102}
+    assert program.ancestors([segment]) == {}
+    assert program.ancestors(files) == {}
+    # The server has begun it, and has no segment of it yet.
+    assert program.ancestors([*files, tmp_path / f"{FIRST}.gz"]) == {}
+
+
+def test_a_lost_leader_s_last_words_are_nobody_s_past(program: ModuleType) -> None:
+    """Timeline 1 ended in 0B; what the lost leader wrote afterwards hides no gap, and is none."""
+    past, second = {"00000001": 0x0B}, f"00000002{SECOND[8:]}"
+    fourth = f"00000002{FOURTH[8:]}"
+    names = [f"{name}.gz" for name in (FIRST, SECOND, THIRD, second, f"00000002{THIRD[8:]}", fourth)]
+    assert program.along(names, FIRST, past) == [FIRST, second, f"00000002{THIRD[8:]}", fourth]
+    assert program.gaps(names, FIRST, past) == []
+    assert program.stretch(names, past) == (FIRST, fourth)
+    names.remove(f"00000002{THIRD[8:]}.gz")
+    assert program.gaps(names, FIRST, past) == [f"00000002{THIRD[8:]}"]
+    assert program.stretch(names, past) == (fourth, fourth)
+
+
+def test_a_new_timeline_that_begins_too_late(program: ModuleType) -> None:
+    names = [f"{FIRST}.gz", f"00000002{THIRD[8:]}.gz"]
+    assert program.gaps(names, FIRST, {"00000001": 0x0B}) == [SECOND]
+    assert program.gaps(names, FIRST) == [SECOND]
+
+
+def test_what_others_have_backed_up_of_the_log(program: ModuleType) -> None:
+    one = log(program, "the lost leader's", 0, FIRST, SECOND)
+    assert program.covers(one, FIRST, f"00000002{THIRD[8:]}")
+    assert not program.covers(one, FIRST, FOURTH)
+    assert not program.covers(one, BEFORE, THIRD)
+
+
+def test_what_a_base_backup_makes_needless_leaves(program: ModuleType, tmp_path: Path) -> None:
+    needless = [f"{FIRST}.gz", f"{FIRST}.00000028.backup.gz", f"{SECOND}.partial.gz"]
+    stay = ["00000002.history.gz", f"00000002{SECOND[8:]}.gz", f".{FIRST}.part"]
+    for name in (*needless, *stay):
+        (tmp_path / name).touch()
+    program.tidy(tmp_path, f"00000002{SECOND[8:]}", FIRST)
+    assert len(list(tmp_path.iterdir())) == len(needless) + len(stay), "nothing newer is safe yet"
+    program.tidy(tmp_path, f"00000002{SECOND[8:]}", f"00000002{SECOND[8:]}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stay)
+
+
 def test_old_base_backups_go_and_two_stay(program: ModuleType) -> None:
     days = [base(program, str(day), -24 * day) for day in (30, 20, 15, 10, 5)]
     gone = program.expired(days, 14, NOON)
@@ -114,6 +197,16 @@ def test_snapshots_of_the_log_that_a_newer_one_contains_go(program: ModuleType) 
     assert [one.id for one in program.superseded(snapshots, [FIRST, SECOND])] == ["older"]
     assert [one.id for one in program.superseded(snapshots, [THIRD])] == ["older", "closing"]
     assert program.superseded([], []) == []
+
+
+def test_what_another_machine_has_of_the_log_is_not_superseded(program: ModuleType) -> None:
+    snapshots = [
+        log(program, "a's", -2, FIRST, SECOND, machine="a"),
+        log(program, "b's", -1, FIRST, THIRD, machine="b"),
+        log(program, "b's newest", 0, FIRST, THIRD, machine="b"),
+    ]
+    assert [one.id for one in program.superseded(snapshots, [FIRST])] == ["b's"]
+    assert [one.id for one in program.superseded(snapshots, [THIRD])] == ["a's", "b's"]
 
 
 @pytest.mark.parametrize(

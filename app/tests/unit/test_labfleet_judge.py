@@ -64,12 +64,13 @@ class Rows:
         self.versions = dict(VERSIONS)
         self.asked = {"w1", "web"}
 
-    def with_standbys(self) -> None:
+    def with_standbys(self, **variables: Any) -> None:
         """Two machines are the database, and elect its leader with one of the others."""
         for number, name in enumerate(["db1", "db2"], 3):
             self.variables[name] = {
                 "labfleet_private_address": f"10.0.0.{number}",
                 "labfleet_minimum_disk_mb": 2048,
+                **variables,
             }
             self.groups[name] = ["labfleet", "database", "etcd"]
             self.facts[name], self.seen[name] = dict(DEBIAN), dict(GOOD)
@@ -168,10 +169,31 @@ class TestInventory:
         rows.facts["db2"]["distribution_major_version"] = "12"
         rows.only("db1", "db2", "Debian 12 and 13", "the same Debian")
 
-    def test_standbys_and_backups(self, rows: Rows) -> None:
-        rows.with_standbys()
-        rows.variables["db1"]["backup_target"] = "/srv/backup"
-        rows.only("backup_target", "db1", "db2", "a standby is no backup")
+    @pytest.mark.parametrize("target", ["sftp:backup@vault:/srv/ours", "s3:https://s3.example.org/ours"])
+    def test_standbys_back_up_to_what_both_reach(self, rows: Rows, target: str) -> None:
+        rows.with_standbys(backup_target=target)
+        assert rows.faults() == []
+
+    def test_standbys_do_not_back_up_to_a_directory_of_one_machine(self, rows: Rows) -> None:
+        rows.with_standbys(backup_target="/srv/backup")
+        rows.only("the directory /srv/backup", "db1, db2", "sftp:USER@HOST", "backup_target_shared: true")
+
+    def test_standbys_may_share_a_directory(self, rows: Rows) -> None:
+        rows.with_standbys(backup_target="/mnt/vault", backup_target_shared=True, backup_user_id=985)
+        assert rows.faults() == []
+        rows.variables["db2"]["backup_target_shared"] = False
+        rows.only("the directory /mnt/vault", "mount one file system")
+
+    @pytest.mark.parametrize("number", [0, 986])
+    def test_who_shares_a_directory_has_one_number(self, rows: Rows, number: int) -> None:
+        rows.with_standbys(backup_target="/mnt/vault", backup_target_shared=True, backup_user_id=985)
+        rows.variables["db2"]["backup_user_id"] = number
+        rows.only("db1, db2", "/mnt/vault", "Set backup_user_id")
+
+    def test_standbys_have_one_target(self, rows: Rows) -> None:
+        rows.with_standbys(backup_target="sftp:backup@vault:/srv/ours")
+        del rows.variables["db1"]["backup_target"]
+        rows.only("backup_target is not the same for db1, db2", "Name it once")
 
     def test_no_known_groups_is_no_check(self, rows: Rows) -> None:
         rows.groups["w1"].append("workers")

@@ -13,6 +13,9 @@
 
 A part is `database` (base backups), `wal` (segments since), `files` or `inventory`; each has a restic repository of its own
 below the target. What happened last stands in <state>/status/<part>.json and <part>-check.json. Python's standard library only.
+
+Machines of one database with standbys share the repositories. Each archives the whole log on its own disk; the one whose server
+takes writes backs up, the others look how old the backups are, and remove what the newest base backup makes needless.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,7 +42,12 @@ CONFIG = Path("/etc/labfleet/backup.json")
 SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})\.gz")
 LABEL = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup\.gz")
 """What the server puts beside the segments when a base backup has ended."""
+UNFINISHED = re.compile(r"[0-9A-F]{24}\.partial\.gz")
+"""The last segment of a timeline that ended with a fail-over; the next timeline has all of it."""
 SEGMENTS_PER_LOG = 256
+SEGMENT_BITS = 24
+OF_THE_DATABASE = ("database", "wal")
+"""Parts that the machines of one database with standbys share."""
 BASE = "base.tar"
 INCOMPLETE = 3
 """What restic ends with when it could not read some of the files."""
@@ -90,6 +98,8 @@ class Settings:
     upload_kib_per_second: int
     sftp_command: str
     parts: dict[str, dict[str, Any]]
+    member: str = ""
+    """What this machine is called among those of one database with standbys; empty where it is the only one."""
 
     @classmethod
     def read(cls, path: Path) -> Settings:
@@ -134,16 +144,51 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def gaps(names: Sequence[str], first: str) -> list[str]:
-    """Segments that are missing from `first` on: between neighbours of one timeline, and `first` itself."""
-    present = sorted(name.removesuffix(".gz") for name in names if SEGMENT.fullmatch(name))
-    wanted = [name for name in present if name >= first]
-    missing = [] if wanted and wanted[0] == first else [first]
-    for one, two in pairwise(wanted):
-        # A new timeline begins in the segment in which the old one ended.
-        if one[:8] == two[:8] and _number(two) != _number(one) + 1:
-            missing.append(_name(one[:8], _number(one) + 1))
-    return missing
+def gaps(names: Iterable[str], first: str, past: Mapping[str, int] | None = None) -> list[str]:
+    """Segments that are missing from `first` on: the first of each gap. `past` as `ancestors` tells it."""
+    path = along(names, first, past or {})
+    missing = [] if path and _number(path[0]) <= _number(first) else [first]
+    return missing + [
+        _name(one[:8], _number(one) + 1) for one, two in pairwise(path) if _number(two) > _number(one) + 1
+    ]
+
+
+def stretch(names: Iterable[str], past: Mapping[str, int]) -> tuple[str, str]:
+    """The first and the last segment of the log's last stretch without a gap; `names` has one segment at least."""
+    path = along(names, "", past)
+    breaks = [two for one, two in pairwise(path) if _number(two) > _number(one) + 1]
+    return (breaks or path)[-1 if breaks else 0], path[-1]
+
+
+def along(names: Iterable[str], first: str, past: Mapping[str, int]) -> list[str]:
+    """The segments from `first` on that lead to the newest timeline, in their order.
+
+    A new timeline begins in the segment in which the old one ended. What the old one has from there on (a leader that was
+    lost may have gone on for a while) is nobody's past; without `past` all of it is taken.
+    """
+    present = {name.removesuffix(".gz") for name in names if SEGMENT.fullmatch(name)}
+    newest = max(present, default="")[:8]
+    return sorted(
+        name
+        for name in present
+        if name >= first and (not past or name[:8] == newest or _number(name) < past.get(name[:8], 0))
+    )
+
+
+def ancestors(paths: Iterable[Path]) -> dict[str, int]:
+    """Of the newest timeline that has a segment among these files: the timelines before it, and the number of the
+    segment in which each ended. Empty for a timeline without a past, and where its history is not among them."""
+    found = {path.name: path for path in paths}
+    newest = max((name for name in found if SEGMENT.fullmatch(name)), default="")[:8]
+    history = found.get(f"{newest}.history.gz")
+    if history is None:
+        return {}
+    with gzip.open(history, "rt", encoding="utf-8") as file:
+        lines = re.findall(r"^(\d+)\s+([0-9A-F]+)/([0-9A-F]+)\s", file.read(), re.MULTILINE)
+    return {
+        f"{int(timeline):08X}": (int(high, 16) << 32 | int(low, 16)) >> SEGMENT_BITS
+        for timeline, high, low in lines
+    }
 
 
 def _number(name: str) -> int:
@@ -156,10 +201,10 @@ def _name(timeline: str, number: int) -> str:
 
 def choose_base(snapshots: Sequence[Snapshot], to: datetime | None) -> Snapshot:
     """The newest complete base backup that had ended by then."""
-    complete = [one for one in snapshots if "complete" in one.tags]
-    early = [one for one in complete if to is None or moment(one.facts["ended"]) <= to]
+    whole = complete(snapshots)
+    early = [one for one in whole if to is None or moment(one.facts["ended"]) <= to]
     if not early:
-        oldest = min((one.facts["ended"] for one in complete), default="")
+        oldest = min((one.facts["ended"] for one in whole), default="")
         hint = (
             f"The oldest moment is {oldest}."
             if oldest
@@ -169,14 +214,14 @@ def choose_base(snapshots: Sequence[Snapshot], to: datetime | None) -> Snapshot:
     return max(early, key=lambda one: moment(one.facts["ended"]))
 
 
-def choose_wal(snapshots: Sequence[Snapshot], base: Snapshot) -> Snapshot:
-    """The newest snapshot of the log that begins early enough for this base backup, and covers it."""
+def choose_logs(snapshots: Sequence[Snapshot], base: Snapshot) -> list[Snapshot]:
+    """The newest snapshot of the log that begins early enough for this base backup, and covers it; after it those of
+    other machines that go on where it ends: who has taken the leader's place may not have had all of its log."""
+    alive = [one for one in snapshots if one.facts.get("generation") == base.facts["generation"]]
     fitting = [
         one
-        for one in snapshots
-        if one.facts.get("generation") == base.facts["generation"]
-        and one.facts["first"] <= base.facts["start"]
-        and one.facts["last"] >= base.facts["stop"]
+        for one in alive
+        if one.facts["first"] <= base.facts["start"] and one.facts["last"] >= base.facts["stop"]
     ]
     if not fitting:
         raise Failed(
@@ -184,7 +229,20 @@ def choose_wal(snapshots: Sequence[Snapshot], base: Snapshot) -> Snapshot:
             f" {base.facts['ended']} can't be used.",
             "Name an earlier moment (-e restore_to=…), for which an older base backup is taken.",
         )
-    return max(fitting, key=lambda one: one.time)
+    chosen = [max(fitting, key=lambda one: one.time)]
+    for one in sorted(alive, key=lambda one: one.time):
+        if one.time > chosen[-1].time and goes_on(chosen[-1], one):
+            chosen.append(one)
+    return chosen
+
+
+def goes_on(before: Snapshot, after: Snapshot) -> bool:
+    """Whether another machine's log begins where this one ends, or earlier, and has more."""
+    return (
+        before.facts.get("machine") != after.facts.get("machine")
+        and _number(after.facts["first"]) <= _number(before.facts["last"]) + 1
+        and after.facts["last"] > before.facts["last"]
+    )
 
 
 def choose_files(snapshots: Sequence[Snapshot], to: datetime | None) -> Snapshot:
@@ -196,11 +254,12 @@ def choose_files(snapshots: Sequence[Snapshot], to: datetime | None) -> Snapshot
 
 
 def superseded(snapshots: Sequence[Snapshot], bases: Sequence[str]) -> list[Snapshot]:
-    """Snapshots of the log that nobody needs: for each first segment the newest stays, and of these only such as a
-    base backup (its first segments are `bases`) can be restored with, and the newest of all."""
-    groups: dict[tuple[str, str], list[Snapshot]] = {}
+    """Snapshots of the log that nobody needs: for each first segment of a machine the newest stays, and of these only
+    such as a base backup (its first segments are `bases`) can be restored with, and the newest of all."""
+    groups: dict[tuple[str, ...], list[Snapshot]] = {}
     for one in snapshots:
-        groups.setdefault((one.facts.get("generation", ""), one.facts["first"]), []).append(one)
+        key = (one.facts.get("generation", ""), one.facts.get("machine", ""), one.facts["first"])
+        groups.setdefault(key, []).append(one)
     newest = [max(group, key=lambda one: one.time) for group in groups.values()]
     last = max(newest, key=lambda one: one.time, default=None)
     oldest = min(bases, default="")
@@ -211,10 +270,10 @@ def superseded(snapshots: Sequence[Snapshot], bases: Sequence[str]) -> list[Snap
 def expired(snapshots: Sequence[Snapshot], keep_days: int, at: datetime) -> list[Snapshot]:
     """Base backups that are too old (the two newest stay), and such as never became complete."""
     limit = at - timedelta(days=keep_days)
-    complete = sorted((one for one in snapshots if "complete" in one.tags), key=lambda one: one.time)
+    whole = sorted(complete(snapshots), key=lambda one: one.time)
     # One that is older than the limit still serves the moments up to the next one.
-    reaching = {one.id for one, after in pairwise(complete) if after.time >= limit}
-    kept = {one.id for one in complete if one.time >= limit} | {one.id for one in complete[-2:]} | reaching
+    reaching = {one.id for one, after in pairwise(whole) if after.time >= limit}
+    kept = {one.id for one in whole if one.time >= limit} | {one.id for one in whole[-2:]} | reaching
     return [
         one
         for one in snapshots
@@ -246,7 +305,9 @@ class Repository:
             )
             # Somebody of this machine died at work: this part has one at a time (see `locked`), and only stale locks go.
             if turn == 1 and done.returncode not in good and "already locked" in done.stderr:
-                subprocess.run(self.command("unlock"), env=self.environment(), capture_output=True, check=False)
+                subprocess.run(
+                    self.command("unlock"), env=self.environment(), capture_output=True, check=False
+                )
                 continue
             break
         if done.returncode not in good:
@@ -362,7 +423,7 @@ def _end_of(text: str, characters: int = 600) -> str:
 def run_database(repository: Repository) -> dict[str, Any]:
     """A base backup, straight from the server into the repository."""
     settings = repository.settings.parts["database"]
-    tags = ["base", f"generation={_generation(repository.settings)}"]
+    tags = ["base", f"generation={_generation(repository)}"]
     label = f"labfleet {secrets.token_hex(8)}"
     dump = [
         f"{settings['bin']}/pg_basebackup",
@@ -423,33 +484,144 @@ def ends(directory: Path, label: str) -> dict[str, str]:
 
 def run_wal(repository: Repository) -> dict[str, Any]:
     """What the server has archived since the last base backup but one; older segments leave the machine."""
-    directory = Path(repository.settings.parts["wal"]["directory"])
-    names = sorted(path.name for path in directory.iterdir() if SEGMENT.fullmatch(path.name))
+    settings = repository.settings
+    directory = Path(settings.parts["wal"]["directory"])
+    paths = list(directory.iterdir())
+    names = sorted(path.name for path in paths if SEGMENT.fullmatch(path.name))
     if not names:
         return {"data_added": 0, "total_bytes_processed": 0, "snapshot_id": None}
-    first, last = (name.removesuffix(".gz") for name in (names[0], names[-1]))
-    tags = ["wal", f"generation={_generation(repository.settings)}", f"first={first}", f"last={last}"]
-    told_ = repository.back_up("--exclude=.*.part", str(directory), tags=tags)
-    base = _read(repository.settings.state / "base.json")
+    past = ancestors(paths)
+    first, last = stretch(names, past)
+    own = {"wal", f"generation={_generation(repository)}", f"first={first}"}
+    own |= {f"machine={settings.member}"} if settings.member else set()
+    told_ = repository.back_up("--exclude=.*.part", str(directory), tags=[*sorted(own), f"last={last}"])
+    known = repository.snapshots()
     repository.forget(
         [
             one
-            for one in repository.snapshots()
-            if {tags[1], tags[2]} <= one.tags and one.id != told_["snapshot_id"] and one.facts["last"] <= last
+            for one in known
+            if own <= one.tags and one.id != told_["snapshot_id"] and one.facts["last"] <= last
         ]
     )
+    base = newest_base(settings)
+    missing: list[str] = []
     if base:
-        for path in directory.iterdir():
-            known = SEGMENT.fullmatch(path.name) or LABEL.fullmatch(path.name)
-            if known and path.name[:24] < base["start"] <= last:
-                path.unlink()
-        missing = gaps(names, max(base["start"], first))
-        if missing:
-            raise Failed(
-                f"The log lacks {', '.join(missing[:5])}: moments after it can't be got back.",
-                "Make a base backup now: systemctl start labfleet-backup-database.service.",
-            )
+        tidy(directory, base["start"], last)
+        missing = gaps(names, max(base["start"], names[0].removesuffix(".gz")), past)
+        # Another machine of the database may have backed up what this one never had.
+        if settings.member and any(covers(one, base["start"], first) for one in known):
+            missing = []
+    if settings.member and (missing or not base or base["start"][:8] != server(settings).timeline):
+        # labfleet-backup-database.path waits for it.
+        (settings.state / "base.wanted").write_text(f"{told(now())}\n", encoding="utf-8")
+    if missing:
+        raise Failed(
+            f"The log lacks {', '.join(missing[:5])}: moments after it can't be got back.",
+            "Make a base backup now: systemctl start labfleet-backup-database.service.",
+        )
     return told_
+
+
+def covers(one: Snapshot, start: str, end: str) -> bool:
+    """Whether this snapshot of the log has what is before `end`, from `start` on."""
+    return one.facts["first"] <= start and _number(one.facts["last"]) + 1 >= _number(end)
+
+
+def tidy(directory: Path, start: str, last: str) -> None:
+    """Segments that the base backup that begins with `start` does not need leave the machine, once `last` is newer."""
+    for path in directory.iterdir():
+        known = any(kind.fullmatch(path.name) for kind in (SEGMENT, LABEL, UNFINISHED))
+        if known and path.name[:24] < start <= last:
+            path.unlink()
+
+
+def newest_base(settings: Settings) -> dict[str, str]:
+    """`start` and more of the newest complete base backup; empty where there is none. Of the machines of one database
+    any may have made it: then the repository is asked."""
+    if not settings.member:
+        return _read(settings.state / "base.json")
+    found = complete(Repository(settings, "database").snapshots())
+    return found[-1].facts if found else {}
+
+
+def complete(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+    """Those base backups that can be restored, oldest first."""
+    return [one for one in snapshots if "complete" in one.tags]
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the machine's PostgreSQL says of itself."""
+
+    standby: bool
+    timeline: str
+
+
+def server(settings: Settings) -> Server:
+    """Ask it, by the one connection that its user may make: what `pg_is_in_recovery()` would say, and the timeline."""
+    asked = settings.parts["database"]
+    connection = f"dbname=postgres replication=true port={asked['port']}"
+    done = subprocess.run(
+        [
+            *(
+                f"{asked['bin']}/psql",
+                "--no-psqlrc",
+                "--no-password",
+                "--quiet",
+                "--tuples-only",
+                "--no-align",
+            ),
+            *("--dbname", connection, "--command", "SHOW in_hot_standby", "--command", "IDENTIFY_SYSTEM"),
+        ],
+        env={**os.environ, "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    words = done.stdout.split()
+    if done.returncode or len(words) != 2:  # one to each question
+        raise Failed(
+            f"Nobody can tell whether this server leads: {_end_of(done.stderr or done.stdout)}",
+            "Is the server up, and does it let this user in?",
+        )
+    return Server(words[0] == "on", f"{int(words[1].split('|')[1]):08X}")
+
+
+def follow(repository: Repository, verb: str) -> dict[str, Any]:
+    """What a standby does instead: how old the cluster's backup is, and no more of the log here than somebody needs."""
+    settings = repository.settings
+    snapshots = repository.snapshots()
+    if verb == "run" and repository.part == "wal":
+        base = newest_base(settings)
+        if base:
+            tidy(Path(settings.parts["wal"]["directory"]), base["start"], base["stop"])
+        _tell_of_base(settings, base)
+    if repository.part == "database":
+        snapshots = complete(snapshots)
+    newest = snapshots[-1] if snapshots else None
+    done: dict[str, Any] = {
+        "data_added": 0,
+        "total_bytes_processed": None,
+        "snapshot_id": newest and newest.id,
+    }
+    if verb == "run":
+        done["at"] = newest and newest.facts.get("ended", told(newest.time))
+    return done
+
+
+def _tell_of_base(settings: Settings, base: Mapping[str, str]) -> None:
+    """The age of the cluster's base backup, which another machine makes once a day, as often as the log is looked at."""
+    path = settings.state / "status" / "database.json"
+    before = _read(path)
+    if base and before.get("last_success") != base["ended"]:
+        try:
+            with locked(settings, "database", wait=False):
+                _write(
+                    path,
+                    {**before, "part": "database", "ok": True, "last_success": base["ended"], "error": None},
+                )
+        except BlockingIOError:
+            pass  # its own unit is about to tell it
 
 
 def run_files(repository: Repository) -> dict[str, Any]:
@@ -467,11 +639,17 @@ def run_inventory(repository: Repository) -> dict[str, Any]:
 RUN = {"database": run_database, "wal": run_wal, "files": run_files, "inventory": run_inventory}
 
 
-def _generation(settings: Settings) -> str:
-    """Names the life of this machine's database: a restored one begins a new one."""
-    path = settings.state / "generation"
+def _generation(repository: Repository) -> str:
+    """Names the life of this machine's database: a restored one begins a new one. Machines of one database have the same:
+    who has not led yet takes it over from who has."""
+    path = repository.settings.state / "generation"
     if not path.exists():
-        path.write_text(f"{secrets.token_hex(8)}\n")
+        known = repository.snapshots() if repository.settings.member else []
+        name = known[-1].facts["generation"] if known else secrets.token_hex(8)
+        # The units of two parts may come here at once.
+        with locked(repository.settings, "generation"):
+            if not path.exists():
+                path.write_text(f"{name}\n")
     return path.read_text().strip()
 
 
@@ -482,8 +660,7 @@ def check(repository: Repository) -> dict[str, Any]:
     if repository.part == "database":
         repository.forget(expired(repository.snapshots(), days, now()))
     elif repository.part == "wal":
-        bases = _read(repository.settings.state / "bases.json").get("starts", [])
-        repository.forget(superseded(repository.snapshots(), bases))
+        repository.forget(superseded(repository.snapshots(), _starts(repository.settings)))
     else:
         keep = [
             "--keep-within=1d",
@@ -495,7 +672,7 @@ def check(repository: Repository) -> dict[str, Any]:
     repository.restic("prune")
     repository.restic("check", f"--read-data-subset={repository.settings.check_percent}%")
     if repository.part == "database":
-        starts = [one.facts["start"] for one in repository.snapshots() if "complete" in one.tags]
+        starts = [one.facts["start"] for one in complete(repository.snapshots())]
         _write(repository.settings.state / "bases.json", {"starts": starts})
     newest = repository.snapshots()[-1:]
     if not newest:
@@ -503,11 +680,20 @@ def check(repository: Repository) -> dict[str, Any]:
     return {"data_added": 0, "total_bytes_processed": 0, "snapshot_id": newest[0].id}
 
 
+def _starts(settings: Settings) -> list[str]:
+    """The first segments of the base backups that can be restored; as the last check of them has written it down, where
+    this machine is the only one that makes them."""
+    if settings.member:
+        return [one.facts["start"] for one in complete(Repository(settings, "database").snapshots())]
+    starts: list[str] = _read(settings.state / "bases.json").get("starts", [])
+    return starts
+
+
 def restore_database(settings: Settings, to: datetime | None, into: Path, wal_into: Path) -> dict[str, str]:
     """The base backup's files into one directory, the log into another; which ones they are."""
     bases, log = Repository(settings, "database"), Repository(settings, "wal")
     base = choose_base(bases.snapshots(), to)
-    wal = choose_wal(log.snapshots(), base)
+    logs = choose_logs(log.snapshots(), base)
     dump = subprocess.Popen(
         bases.command("dump", "--no-lock", base.id, f"/{BASE}"),
         env=bases.environment(),
@@ -527,15 +713,16 @@ def restore_database(settings: Settings, to: datetime | None, into: Path, wal_in
     words = dump.stderr.read().decode(errors="replace")
     if dump.wait() or unpacked.returncode:
         raise Failed(_end_of(words + unpacked.stderr))
-    log.restic("restore", "--no-lock", wal.id, "--target", str(wal_into))
-    names = [path.name for path in wal_into.rglob("*.gz")]
-    missing = gaps(names, base.facts["start"])
+    for one in logs:
+        log.restic("restore", "--no-lock", one.id, "--target", str(wal_into))
+    paths = list(wal_into.rglob("*.gz"))
+    missing = gaps([path.name for path in paths], base.facts["start"], ancestors(paths))
     if missing:
         raise Failed(
             f"The log lacks {missing[0]}: nothing after it can be got back.",
             "Name a moment before that segment was written: -e restore_to=…",
         )
-    return {"base": base.facts["ended"], "log": told(wal.time), "last": wal.facts["last"]}
+    return {"base": base.facts["ended"], "log": told(logs[-1].time), "last": logs[-1].facts["last"]}
 
 
 def restore_files(settings: Settings, to: datetime | None, into: Path) -> dict[str, str]:
@@ -584,10 +771,16 @@ def attempt(settings: Settings, verb: str, part: str) -> int:
         with locked(settings, part):
             repository = Repository(settings, part)
             repository.own()
-            done = RUN[part](repository) if verb == "run" else check(repository)
+            if settings.member and part in OF_THE_DATABASE and server(settings).standby:
+                status["skipped"] = (
+                    f"{settings.member} is a standby: the machine that leads backs up the database."
+                )
+                done = {"at": before.get("last_success"), **follow(repository, verb)}
+            else:
+                done = RUN[part](repository) if verb == "run" else check(repository)
         status |= {
             "ok": True,
-            "last_success": told(now()),
+            "last_success": done["at"] if "at" in done else told(now()),
             "snapshot": done["snapshot_id"],
             "bytes_added": done["data_added"],
             "bytes_total": done["total_bytes_processed"],
@@ -600,6 +793,11 @@ def attempt(settings: Settings, verb: str, part: str) -> int:
     status |= {"finished": told(now()), "seconds": round(time.monotonic() - begin, 1)}
     _write(path, status)
     _write(settings.state / "status.json", overall(settings))
+    if status["ok"] and status.get("skipped"):
+        print(
+            f"{name}: nothing to do. {status['skipped']} Its last success: {status['last_success'] or 'none yet'}"
+        )
+        return 0
     if status["ok"]:
         print(
             f"{name}: {status['bytes_added']} bytes added in {status['seconds']} s, snapshot {status['snapshot']}"
@@ -628,10 +826,10 @@ def overall(settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(settings: Settings, part: str) -> Iterator[None]:
-    """One at a time on this part: the others wait."""
+def locked(settings: Settings, part: str, *, wait: bool = True) -> Iterator[None]:
+    """One at a time on this part: the others wait, or get a `BlockingIOError`."""
     with (settings.state / f"{part}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

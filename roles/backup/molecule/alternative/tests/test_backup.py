@@ -16,6 +16,27 @@ def test_settings(host: Host) -> None:
     assert told["parts"]["wal"] == {"every_seconds": 3600, "directory": "/srv/archive"}
     assert told["parts"]["files"]["paths"] == ["/srv/data.txt"]
     assert (told["keep_days"], told["check_percent"], told["upload_kib_per_second"]) == (30, 100, 100000)
+    assert host.user("labfleet-backup").uid == host.group("labfleet-backup").gid == 2985
+
+
+def test_a_member_makes_a_base_backup_when_it_begins_to_lead(host: Host) -> None:
+    member = host.system_info.release.split(".")[0] == "13"
+    told = json.loads(host.file("/etc/labfleet/backup.json").content_string)
+    assert told["member"] == ("db1" if member else "")
+    log = host.file("/etc/systemd/system/labfleet-backup-wal.service").content_string
+    assert ("LoadCredential=password_database:" in log) == member
+    trigger = host.service("labfleet-backup-database.path")
+    assert host.file("/etc/systemd/system/labfleet-backup-database.path").exists == member
+    if member:
+        assert trigger.is_running
+        assert trigger.is_enabled
+        before = host.check_output("systemctl show -P InactiveExitTimestampMonotonic labfleet-backup-database")
+        host.check_output("runuser -u labfleet-backup -- touch /var/lib/labfleet-backup/base.wanted")
+        show = "systemctl show -P InactiveExitTimestampMonotonic labfleet-backup-database"
+        host.check_output(f"for n in $(seq 50); do test $({show}) != {before} && exit 0; sleep 0.2; done; exit 1")
+        # There is no server here.
+        host.run("systemctl start labfleet-backup-database")
+        host.check_output("systemctl reset-failed labfleet-backup-database")
 
 
 def test_the_target_has_the_backup_and_gives_it_back(host: Host) -> None:
