@@ -234,7 +234,7 @@ class Releases:
         written = [path for path in {**had, **has} if had.get(path) != has.get(path)]
         if not check:
             self._leave()
-            self._put_back(had, [path for path in has if path not in had])
+            self._put_back(had, written)
             self._point("current", name)
             (self._prefix / "previous").unlink(missing_ok=True)
         return name, written
@@ -260,13 +260,15 @@ class Releases:
             if path.is_file() and not path.is_symlink()
         }
 
-    def _put_back(self, had: dict[str, dict[str, Any]], surplus: list[str]) -> None:
-        for path in surplus:
+    def _put_back(self, had: dict[str, dict[str, Any]], differing: list[str]) -> None:
+        """Others are left alone: a unit that is older than its file is taken for one that has to be restarted."""
+        for path in differing:
+            if path in had:
+                _write(Path(path), had[path]["content"], had[path]["mode"])
+                continue
             if path.startswith(UNITS):
                 _disable(Path(path).name)
             Path(path).unlink()
-        for path, file in had.items():
-            _write(Path(path), file["content"], file["mode"])
 
     def _target(self, link: str) -> str:
         path = self._prefix / link

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,6 +60,17 @@ def test_going_back_brings_the_files_of_then(releases: Any, tmp_path: Path) -> N
     assert (tmp_path / "etc" / "web.toml").read_text() == "old"
     assert not (tmp_path / "etc" / "more.toml").exists()
     assert releases.previous == ""
+
+
+def test_going_back_leaves_alone_what_is_the_same(releases: Any, tmp_path: Path) -> None:
+    """A socket whose file is newer than itself would restart at the next update, and lose requests."""
+    same = tmp_path / "etc" / "same.toml"
+    same.write_text("same")
+    os.utime(same, (1000, 1000))
+    releases.switch("1.1.0-bbb", check=False)
+    (tmp_path / "etc" / "web.toml").write_text("new")
+    releases.restore("", check=False)
+    assert same.stat().st_mtime == 1000
 
 
 def test_going_back_changes_nothing_in_check_mode(releases: Any, tmp_path: Path) -> None:
