@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,13 @@ import click
 
 from labfleet.cli.client import Client, at
 from labfleet.cli.output import json_option, local_time, print_json, table, with_client
-from labfleet.cli.sources import credentials_options, finish, given_credentials
+from labfleet.cli.sources import (
+    EXIT_FAILED,
+    POLL_SECONDS,
+    credentials_options,
+    finish,
+    given_credentials,
+)
 from labfleet.cli.transfer import bar
 from labfleet.protocols.tree import entries_of
 
@@ -169,6 +177,33 @@ def import_protocol(  # noqa: PLR0917 - click gives one argument for each option
     finish(client, fetch, fetch["source"], no_wait=no_wait, as_json=as_json)
 
 
+@protocols.command("test")
+@click.argument("name")
+@click.option("--version", help="A version; the newest without it.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for its end.")
+@json_option
+@with_client
+def try_version(client: Client, name: str, version: str | None, no_wait: bool, as_json: bool) -> None:
+    """Try a version of protocol NAME as its protocol.yml says (self_test), by a job of yours.
+
+    Exit code 0: it passed, 3: it failed; the lines say what did not come as it should.
+    """
+    told = client.post(at("protocols", name, "self-tests"), {"version": version} if version else {})
+    if not as_json:
+        click.echo(f"job {told['job']}", err=True)
+    while told["state"] == "running" and not no_wait:
+        time.sleep(POLL_SECONDS)
+        found = client.items(at("protocols", name, "self-tests"))
+        told = next((each for each in found if each["commit"] == told["commit"]), told)
+    if as_json:
+        print_json(told)
+    else:
+        click.echo(f"{name} {told['version']}: {told['state']}")
+        for line in told["lines"]:
+            click.echo(f"  {line}", err=True)
+    sys.exit(EXIT_FAILED if told["state"] == "failed" else 0)
+
+
 @protocols.command("versions")
 @click.argument("name")
 @json_option
@@ -179,8 +214,16 @@ def list_versions(client: Client, name: str, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    rows = [(item["version"], item["commit"], local_time(item["created_at"])) for item in answer]
-    table(("version", "commit", "kept"), rows, "no versions")
+    tested = {each["commit"]: each for each in client.items(at("protocols", name, "self-tests"))}
+    rows = [
+        (item["version"], item["commit"], local_time(item["created_at"]), _fared(tested.get(item["commit"])))
+        for item in answer
+    ]
+    table(("version", "commit", "kept", "self-test"), rows, "no versions")
+
+
+def _fared(test: dict[str, Any] | None) -> str:
+    return "" if test is None else " ".join([test["state"], *test["lines"][:1]])
 
 
 @protocols.command("diff")

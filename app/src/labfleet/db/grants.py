@@ -30,6 +30,7 @@ WEB: Mapping[str, str] = {
     "protocols": ALL,
     "protocol_versions": ALL,
     "protocol_shares": ALL,
+    "self_tests": CHANGE,
     "blobs": ALL,
     "datasets": ALL,
     "dataset_shares": ALL,

@@ -299,6 +299,33 @@ class ProtocolVersion(Base):
     protocol: Mapped[Protocol] = relationship(back_populates="versions", lazy="joined", innerjoin=True)
 
 
+class SelfTest(Base):
+    """One time that a version was tried as its manifest says: a job, and what was found in its results.
+
+    `lines` say what did not come as it should. The job may be deleted; the verdict stays.
+    """
+
+    __tablename__ = "self_tests"
+    __table_args__ = (
+        CheckConstraint("state IN ('running','passed','failed')", name="state"),
+        Index("ix_self_tests_version_created_at", "protocol_version_id", "created_at"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    protocol_version_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("protocol_versions.id", ondelete="CASCADE")
+    )
+    job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    asked_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    state: Mapped[str] = mapped_column(server_default="running")
+    lines: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
+
+    version: Mapped[ProtocolVersion] = relationship()
+    asker: Mapped[User | None] = relationship()
+
+
 class Blob(Base):
     """A file of the content-addressed store."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from labfleet.protocols import lockfile
+from labfleet.protocols import lockfile, schema
 from labfleet.protocols.archive import DEFAULT_LIMITS, ArchiveError, Limits, extract
 from labfleet.protocols.command import fault_of_command
 from labfleet.protocols.interface import interface_of
@@ -16,6 +16,8 @@ from labfleet.protocols.problems import MANIFEST, InvalidProtocol, Problem
 from labfleet.protocols.sources import check_source
 from labfleet.protocols.tree import Entry, entries_of
 from labfleet.protocols.yamlfile import MAX_BYTES, read_yaml
+
+LINK = "120000"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,54 @@ def _manifest(files: dict[PurePosixPath, Entry]) -> tuple[Manifest | None, list[
     if fault := fault_of_command(manifest.command, files, packages=bool(manifest.environment.python)):
         line = read_yaml(content).line(("command",))
         problems = [Problem(MANIFEST, line, "command_missing", f"command: {fault[0]}", fault[1])]
-    return manifest, [*problems, *_environment(manifest, files, content)]
+    return manifest, [
+        *problems,
+        *_environment(manifest, files, content),
+        *_self_test(manifest, files, content),
+    ]
+
+
+def _self_test(manifest: Manifest, files: dict[PurePosixPath, Entry], content: bytes) -> list[Problem]:
+    """What is wrong with how the protocol is tried; whether it passes, only a run shows."""
+    test = manifest.self_test
+    if test is None:
+        return []
+    faults: list[tuple[tuple[str | int, ...], str, str]] = [
+        (("inputs", slot), f"There is no file {path} in the protocol.", "Add it, or name another one.")
+        for slot, path in test.inputs.items()
+        if (entry := files.get(PurePosixPath(path))) is None or entry.mode == LINK
+    ]
+    faults += [
+        (("inputs", slot), "The protocol has no such input.", "Use the name of an input slot.")
+        for slot in sorted(test.inputs.keys() - manifest.inputs.keys())
+    ]
+    faults += [
+        (("inputs",), f"The input '{slot}' gets no file.", "Name a file of the protocol for it.")
+        for slot, told in manifest.inputs.items()
+        if not told.optional and slot not in test.inputs
+    ]
+    faults += [
+        (("expect", number), f"The protocol has no output '{each.output}'.", "Use the name of an output.")
+        for number, each in enumerate(test.expect)
+        if each.output not in manifest.outputs
+    ]
+    faults += [
+        (("parameters", *fault.path), fault.message, "Give values that fit the parameters' schema.")
+        for fault in schema.faults_of_value(
+            manifest.parameters, schema.with_defaults(manifest.parameters, test.parameters)
+        )
+    ]
+    document = read_yaml(content)
+    return [
+        Problem(
+            MANIFEST,
+            document.line(("self_test", *path)),
+            "bad_self_test",
+            f"{'.'.join(map(str, ('self_test', *path)))}: {message}",
+            hint,
+        )
+        for path, message, hint in faults
+    ]
 
 
 def _environment(manifest: Manifest, files: dict[PurePosixPath, Entry], content: bytes) -> list[Problem]:

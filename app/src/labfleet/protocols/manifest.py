@@ -192,6 +192,35 @@ class Environment(Strict):
         return self
 
 
+class Expected(Strict):
+    """What a self-test must leave: an output that is there and not empty; with `contains` a text in it; with
+    `value` what stands in a `column` of a table, in its `row` (from 1, without the head), numbers within
+    `tolerance`."""
+
+    output: Slot
+    contains: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    column: ColumnName | None = None
+    row: Annotated[int, Field(ge=1)] = 1
+    value: Annotated[int | float | str, Field(union_mode="left_to_right")] | None = None
+    tolerance: Annotated[float, Field(ge=0, strict=False)] = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Expected:
+        if (self.column is None) != (self.value is None):
+            raise ValueError("column and value belong together")
+        if self.tolerance and not isinstance(self.value, int | float):
+            raise ValueError("a tolerance belongs to a value that is a number")
+        return self
+
+
+class SelfTest(Strict):
+    """How a version is tried: its parameters, a file of the protocol for each input slot, what must come."""
+
+    parameters: dict[str, Any] = {}
+    inputs: Annotated[dict[Slot, OwnPath], Field(max_length=50)] = {}
+    expect: Annotated[list[Expected], Field(max_length=100)] = []
+
+
 class Manifest(Strict):
     """A protocol's manifest. `Manifest.model_validate(row.manifest)` reads one from the database.
 
@@ -214,11 +243,14 @@ class Manifest(Strict):
     needs: Needs = Needs()
     environment: Environment = Environment()
     cache: bool = False
+    self_test: SelfTest | None = None
 
     def stored(self) -> dict[str, Any]:
         """As the database keeps it. What is new since a release is left out where it says nothing: an older
         release, after a rollback, refuses fields that it doesn't know."""
         without: dict[str, Any] = {"environment": True} if self.environment == Environment() else {}
+        if self.self_test is None:
+            without["self_test"] = True
         without["outputs"] = {name: {"units"} for name, output in self.outputs.items() if not output.units}
         return self.model_dump(mode="json", exclude=without)
 
@@ -294,5 +326,6 @@ _FIELD_HINTS: dict[str | int, str] = {
     "key": "Use dotted words of small letters, for example r or python.gpu.",
     "command": "Write the command as a list, for example [python3, main.py].",
     "kind": "Use one of: table, plot, network, array, text.",
+    "expect": "Write a list, for example '- {output: summary, column: mean, value: 3.5, tolerance: 0.01}'.",
     "environment": "Write for example 'environment: {python: requirements.lock}' or '{r: [survival]}'.",
 }

@@ -18,7 +18,7 @@ PROTOCOLS = Path(__file__).parents[3] / "protocols"
 
 def test_protocols(signed_in: Run) -> None:
     ended = signed_in("protocols", "list")
-    assert ended.out.split("\n")[1].split()[:2] == ["table-summary", "1.0.0"]
+    assert ended.out.split("\n")[1].split()[:2] == ["table-summary", "1.0.1"]
     assert signed_in("protocols").out == ended.out
     assert [item["name"] for item in json.loads(signed_in("protocols", "list", "--json").out)] == [
         "table-summary"
@@ -30,7 +30,7 @@ def test_show_a_protocol(signed_in: Run) -> None:
     assert ended.code == 0
     for text in ("auto|comma|semicolon|tab|pipe", '"auto"', "summary.csv", "required"):
         assert text in ended.out
-    assert json.loads(signed_in("protocols", "show", "table-summary", "--json").out)["version"] == "1.0.0"
+    assert json.loads(signed_in("protocols", "show", "table-summary", "--json").out)["version"] == "1.0.1"
 
 
 @pytest.mark.parametrize("name", ["none", "..", "../../health", "a b", "%2e%2e"])
@@ -62,15 +62,15 @@ def test_import_is_idempotent_and_versions_do_not_change(signed_in: Run, tmp_pat
     tree = tmp_path / "copy"
     shutil.copytree(PROTOCOLS / "table-summary", tree)
     ended = signed_in("protocol", "import", str(tree))
-    assert ended.out.startswith("unchanged table-summary 1.0.0 ")
+    assert ended.out.startswith("unchanged table-summary 1.0.1 ")
     (tree / "README.md").write_text("changed")
     ended = signed_in("protocol", "import", str(tree))
     assert ended.code == 1
     assert "with other content" in ended.err
     manifest = tree / "protocol.yml"
-    manifest.write_text(manifest.read_text().replace('"1.0.0"', '"1.0.1"'))
-    assert signed_in("protocol", "import", str(tree)).out.startswith("imported table-summary 1.0.1 ")
-    assert signed_in("protocols", "list").out.split("\n")[1].split()[1] == "1.0.1"
+    manifest.write_text(manifest.read_text().replace('"1.0.1"', '"1.0.2"'))
+    assert signed_in("protocol", "import", str(tree)).out.startswith("imported table-summary 1.0.2 ")
+    assert signed_in("protocols", "list").out.split("\n")[1].split()[1] == "1.0.2"
 
 
 def test_check_before_import(run: Run, tmp_path: Path) -> None:

@@ -73,3 +73,45 @@ def test_what_changed_between_two(signed_in: Run, tmp_path: Path) -> None:
     same = signed_in("protocols", "diff", "mine", "1.0.0", "1.0.0").err
     assert "The interface is the same." in same
     assert json.loads(signed_in("protocols", "diff", "mine", "1.0.0", "--json").out)["files"]
+
+
+SELF_TEST = """
+parameters: {type: object, properties: {top: {type: integer}}, required: [top], additionalProperties: false}
+inputs: {table: {title: Table}}
+outputs: {summary: {path: summary.csv, kind: table, title: Summary}}
+self_test:
+  parameters: {top: 3}
+  inputs: {table: sample.csv}
+  expect:
+    - {output: summary, column: mean, row: 2, value: 3.5, tolerance: 0.01}"""
+
+
+def tried(signed_in: Run, worker: Any, content: bytes, outcome: str = "success") -> str:
+    """How the newest version is said to have fared, after a self-test that has left this."""
+    begun = json.loads(signed_in("protocols", "test", "mine", "--no-wait", "--json").out)
+    assert begun["state"] == "running"
+    job = json.loads(signed_in("show", begun["job"], "--json").out)
+    assert (job["label"], job["labels"]) == ("Self-test of mine 1.0.0", ["self-test"])
+    task = job["tasks"][0]
+    assert task["parameters"] == {"top": 3}
+    claimed = worker.claim(task["id"])
+    assert [(each["slot"], each["name"]) for each in claimed["inputs"]] == [("table", "mine-sample.csv")]
+    worker.artifact(task["id"], "summary.csv", content)
+    failure = {"failure": "user", "message": "exit 1"} if outcome == "failed" else {}
+    worker.finish(task["id"], outcome, **failure)
+    return str(signed_in("protocols", "versions", "mine").out)
+
+
+def test_a_version_is_tried_by_a_job(signed_in: Run, worker: Any, tmp_path: Path) -> None:
+    tree = written(tmp_path / "mine", files={"sample.csv": "a\n1\n"}, extra=SELF_TEST)
+    assert signed_in("protocols", "push", tree).code == 0
+    assert "passed" in tried(signed_in, worker, b"name,mean\na,1\nb,3.505\n")
+    assert "'mean' in row 2 is '3.6', expected 3.5 ± 0.01" in tried(
+        signed_in, worker, b"name,mean\na,1\nb,3.6\n"
+    )
+    assert "It ended failed: exit 1" in tried(signed_in, worker, b"x\n", "failed")
+    written(tmp_path / "mine", version="1.1.0", files={"sample.csv": "a\n1\n"})
+    assert signed_in("protocols", "push", tree).code == 0
+    none = signed_in("protocols", "test", "mine")
+    assert none.code == 1
+    assert "mine 1.1.0 does not say how it is tried" in none.err

@@ -342,7 +342,7 @@ def test_log_timeline_and_provenance(lab: Lab) -> None:
     clean = lab.tasks()["clean"]["id"]
     shown = lab.run("provenance", clean).out
     assert shown == lab.run("provenance", lab.job, "--task", "clean").out
-    for text in ("table-summary 1.0.0", "attempt 1", "w1", "table.csv", "summary.csv"):
+    for text in ("table-summary 1.0.1", "attempt 1", "w1", "table.csv", "summary.csv"):
         assert text in shown
     assert lab.json("provenance", clean)["attempts"][0]["outcome"] == "success"
 

@@ -139,3 +139,37 @@ def test_an_archive_with_one_directory_around(tree: Path, make_tar: Callable[...
     files = [(path.name, path.read_bytes()) for path in tree.iterdir()]
     assert check_archive(make_tar(*files)).ok
     assert check_archive(make_tar(*((f"demo/{name}", content) for name, content in files))).ok
+
+
+SELF_TEST = """\
+inputs: {table: {title: Table}, more: {title: More, optional: true}}
+parameters: {type: object, properties: {n: {type: integer}}, required: [n]}
+self_test:
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "places"),
+    [
+        ("  {parameters: {n: 1}, inputs: {table: main.py}, expect: [{output: result}]}", []),
+        ("  {parameters: {n: 1}, inputs: {table: none.csv}}", ["self_test.inputs.table"]),
+        ("  {parameters: {n: 1}, inputs: {table: main.py, other: main.py}}", ["self_test.inputs.other"]),
+        ("  {parameters: {n: 1}}", ["self_test.inputs"]),
+        ("  {parameters: {n: x}, inputs: {table: main.py}}", ["self_test.parameters.n"]),
+        ("  {inputs: {table: main.py}}", ["self_test.parameters"]),
+        (
+            "  {parameters: {n: 1}, inputs: {table: main.py}, expect: [{output: nothing}]}",
+            ["self_test.expect.0"],
+        ),
+        ("  {inputs: {table: main.py}, expect: [{output: result, column: mean}]}", ["self_test.expect.0"]),
+        (
+            "  {inputs: {table: main.py}, expect: [{output: result, tolerance: 1}]}",
+            ["self_test.expect.0"],
+        ),
+    ],
+)
+def test_a_self_test_fits_its_protocol(tree: Path, manifest: str, told: str, places: list[str]) -> None:
+    (tree / "protocol.yml").write_text(manifest + SELF_TEST + told + "\n")
+    problems = check_tree(tree).problems
+    assert [problem.message.partition(": ")[0] for problem in problems] == places
+    assert all(problem.line in {11, 12} and problem.hint for problem in problems)

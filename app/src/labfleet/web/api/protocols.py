@@ -7,13 +7,14 @@ from io import BytesIO
 
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Protocol, ProtocolVersion
+from labfleet.db.models import Protocol, ProtocolVersion, SelfTest
 from labfleet.jobs import quotas
 from labfleet.protocols import access, service
 from labfleet.protocols.check import check_archive
 from labfleet.protocols.compare import interface_changes
 from labfleet.protocols.interface import interface_of
 from labfleet.protocols.manifest import Manifest
+from labfleet.web import self_testing
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.auth import current_user
@@ -122,6 +123,37 @@ def interface(version: ProtocolVersion) -> schemas.KeptInterface:
         "tree": services().protocols.tree(version.protocol.name, version.commit),
     }
     return schemas.KeptInterface.model_validate(described)
+
+
+@user.get("/protocols/<name>/self-tests")
+@user.doc(tags=["protocols"], operation_id="list_self_tests")
+@user.output(schemas.SelfTests)
+def list_self_tests(name: str) -> schemas.SelfTests:
+    """List how each version fared that was tried, newest version first"""
+    return schemas.SelfTests(items=self_tests_of(name))
+
+
+def self_tests_of(name: str) -> list[schemas.SelfTest]:
+    """The last self-test of each version that the user may see."""
+    found = self_testing.verdicts(current_user(), name)
+    return [
+        views.self_test(row) for row in sorted(found, key=lambda row: row.version.created_at, reverse=True)
+    ]
+
+
+@user.post("/protocols/<name>/self-tests")
+@user.doc(tags=["protocols"], operation_id="try_version")
+@user.input(schemas.SelfTestIn)
+@user.output(schemas.SelfTest, status_code=202)
+def try_version(name: str, json_data: schemas.SelfTestIn) -> tuple[schemas.SelfTest, int]:
+    """Try a version as its protocol.yml says
+
+    An ordinary job of yours does it, with files of the protocol as its data; when that has ended
+    `GET protocols/{name}/self-tests` has the verdict. 422 `no_self_test` for a version that does not say how.
+    """
+    begun = self_testing.begin(current_user(), name, json_data.version)
+    with services().sessions() as db:
+        return views.self_test(db.get_one(SelfTest, begun)), 202
 
 
 @user.get("/protocols/<name>/compare")

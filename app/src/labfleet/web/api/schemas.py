@@ -448,6 +448,34 @@ class Version(Out):
     created_at: datetime
 
 
+class SelfTestIn(In):
+    """`version`: by its name or commit; the newest where it is left out."""
+
+    version: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class SelfTest(Out):
+    """How a version fared when it was tried as its `protocol.yml` says. `lines` say what did not come as it
+    should; `job` is the job that tried it, null where it was deleted since."""
+
+    id: uuid.UUID
+    version: str
+    commit: str
+    state: Literal["running", "passed", "failed"]
+    lines: list[str]
+    job: uuid.UUID | None
+    asked_by: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class SelfTests(Out):
+    """The last self-test of each version of a protocol that has one, newest version first."""
+
+    items: list[SelfTest]
+    next: None = None
+
+
 class People(BaseModel):
     """Users and groups, by name."""
 

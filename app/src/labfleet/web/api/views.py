@@ -22,6 +22,18 @@ from labfleet.web.api import schemas
 Reasons = Mapping[uuid.UUID, Reason]
 
 
+def self_test(row: models.SelfTest) -> schemas.SelfTest:
+    """One time that a version was tried."""
+    told = {
+        "version": row.version.version,
+        "commit": row.version.commit,
+        "job": row.job_id,
+        "asked_by": row.asker.name if row.asker else None,
+    }
+    same = schemas.SelfTest.model_fields.keys() - told.keys()
+    return schemas.SelfTest.model_validate({name: getattr(row, name) for name in same} | told)
+
+
 def dataset(row: models.Dataset, viewer: models.User, preview: str | None) -> schemas.Dataset:
     """A dataset; `preview` is the state of its preview."""
     mine = sharing.may_change(viewer, row)

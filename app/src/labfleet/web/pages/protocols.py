@@ -9,15 +9,16 @@ from flask import Response, g, make_response, redirect, render_template, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.db.models import Protocol, ProtocolVersion
+from labfleet.db.models import Protocol, ProtocolVersion, SelfTest
 from labfleet.errors import InvalidSource, LabfleetError
 from labfleet.jobs import quotas, search
 from labfleet.protocols import access, service
 from labfleet.protocols.interface import interface_of
 from labfleet.protocols.problems import InvalidProtocol
 from labfleet.sources import imports
+from labfleet.web import self_testing
 from labfleet.web.api import views
-from labfleet.web.api.protocols import comparison
+from labfleet.web.api.protocols import comparison, self_tests_of
 from labfleet.web.keeping import keep_archive
 from labfleet.web.pages.frame import pages
 from labfleet.web.readme import MAX_BYTES, rendered
@@ -105,6 +106,7 @@ def protocol(name: str) -> Response:
 
 
 def _protocol(name: str, error: LabfleetError | None) -> Response:
+    tests = self_tests_of(name)
     with services().sessions() as db:
         row = service.get_protocol(db, g.user, name)
         version = service.find_version(db, g.user, name, request.args.get("version"))
@@ -119,6 +121,7 @@ def _protocol(name: str, error: LabfleetError | None) -> Response:
                 interface=_interface(version),
                 readme=_readme(version),
                 jobs=[views.summary(job) for job in jobs.items],
+                self_tests={each.commit: each for each in tests},
                 more_jobs=jobs.next is not None,
                 remote=f"{services().settings.web.public_url.rstrip('/')}/git/{name}.git",
                 problem=error.problem() if error else None,
@@ -136,6 +139,17 @@ def _interface(version: ProtocolVersion) -> dict[str, Any]:
 def _readme(version: ProtocolVersion) -> str | None:
     content = services().protocols.file(version.protocol.name, version.commit, README, MAX_BYTES)
     return rendered(content.decode("utf-8", "replace")) if content else None
+
+
+@pages.post("/protocols/<name>/test")
+def try_version(name: str) -> BaseResponse:
+    """Try the version that is shown; its job's page shows how far it is."""
+    try:
+        begun = self_testing.begin(g.user, name, request.form.get("version"))
+    except LabfleetError as error:
+        return _protocol(name, error)
+    with services().sessions() as db:
+        return redirect(f"/jobs/{db.get_one(SelfTest, begun).job_id}", 303)
 
 
 @pages.get("/protocols/<name>/compare")
