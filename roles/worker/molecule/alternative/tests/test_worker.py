@@ -54,6 +54,18 @@ def test_unit(host: Host) -> None:
         assert line in text
 
 
+def test_profiles_enforce_and_follow_the_paths(host: Host) -> None:
+    texts = {name: host.file(f"/etc/apparmor.d/labfleet-{name}").content_string for name in ("worker", "attempt")}
+    for name, text in texts.items():
+        host.check_output(f"apparmor_parser --skip-kernel-load --skip-cache /etc/apparmor.d/labfleet-{name}")
+        heads = [line for line in text.splitlines() if line.startswith("profile ")]
+        assert heads
+        assert not any("complain" in line for line in heads)
+    for rule in ("/srv/labfleet/** mr,", "/srv/work/** rwkl,", "/srv/store/** r,", "/run/labfleet-metrics-worker/** rwk,"):
+        assert rule in texts["worker"]
+    assert "/opt/** mrix," in texts["attempt"]
+
+
 def test_reads_the_queues_of_its_key_and_its_name(host: Host) -> None:
     consumers = host.check_output("rabbitmqctl --silent -p other list_consumers queue_name </dev/null")
     queues = {line for line in consumers.splitlines() if line.startswith("labfleet.")}

@@ -96,6 +96,25 @@ def test_hardening(host: Host) -> None:
     assert float(verdict.split(":")[1].split()[0]) <= 5.0, verdict
 
 
+@pytest.mark.parametrize("name", ["worker", "attempt"])
+def test_profiles_can_be_loaded_and_only_complain(host: Host, name: str) -> None:
+    """By AppArmor's parser; the kernel of these machines has none of it, so the unit names none."""
+    path = f"/etc/apparmor.d/labfleet-{name}"
+    assert (host.file(path).user, host.file(path).mode) == ("root", 0o644)
+    host.check_output(f"apparmor_parser --skip-kernel-load --skip-cache {path}")
+    names = host.check_output(f"apparmor_parser --names {path}").split()
+    assert names == {"worker": ["labfleet-worker"], "attempt": ["labfleet-attempt", "labfleet-attempt-program"]}[name]
+    heads = [line for line in host.file(path).content_string.splitlines() if line.startswith("profile ")]
+    assert len(heads) == len(names)
+    assert all("complain" in line for line in heads)
+
+
+def test_a_profile_that_somebody_else_has_for_bubblewrap_is_found(host: Host) -> None:
+    """As the role looks for it: the kernel would take neither."""
+    words = "grep --recursive --files-with-matches --extended-regexp '^[^#]*/usr/bin/bwrap[ {]' /etc/apparmor.d"
+    assert host.check_output(words) == "/etc/apparmor.d/labfleet-attempt"
+
+
 def test_reads_its_queues_and_no_others(host: Host) -> None:
     consumers = host.check_output("rabbitmqctl --silent -p labfleet list_consumers queue_name </dev/null")
     name = host.check_output("hostname")
