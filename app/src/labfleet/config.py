@@ -204,6 +204,11 @@ class ProtocolsSection(Section):
     git_seconds: float = Field(default=300, gt=0)
     git_at_once: int = Field(default=2, gt=0)
     git_memory_bytes: int = Field(default=GIB, gt=0)
+    # `labfleet-admin protocol gc` packs a repository anew that has more packs, or loose objects, than these,
+    # and forgets what no version needs when it is older than so many days.
+    gc_packs: int = Field(default=20, gt=0)
+    gc_loose: int = Field(default=500, gt=0)
+    gc_prune_days: int = Field(default=14, gt=0)
 
 
 class Retried(Section):

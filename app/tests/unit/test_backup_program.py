@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -224,3 +225,14 @@ def test_what_another_machine_has_of_the_log_is_not_superseded(program: ModuleTy
 )
 def test_every_failure_says_what_to_do(program: ModuleType, message: str, word: str) -> None:
     assert word in program.Failed(message).hint
+
+
+def test_nobody_moves_files_while_they_are_backed_up(program: ModuleType, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with program.shared(lock):
+        assert not lock.exists()
+    lock.touch()
+    with lock.open() as mover:
+        with program.shared(lock), program.shared(lock), pytest.raises(BlockingIOError):
+            fcntl.flock(mover, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(mover, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -628,7 +628,8 @@ def run_files(repository: Repository) -> dict[str, Any]:
     """The store and the protocols."""
     settings = repository.settings.parts["files"]
     excluded = [f"--exclude={pattern}" for pattern in settings["exclude"]]
-    return repository.back_up(*excluded, *settings["paths"], tags=["files"])
+    with shared(Path(settings["lock"])):
+        return repository.back_up(*excluded, *settings["paths"], tags=["files"])
 
 
 def run_inventory(repository: Repository) -> dict[str, Any]:
@@ -830,6 +831,19 @@ def locked(settings: Settings, part: str, *, wait: bool = True) -> Iterator[None
     """One at a time on this part: the others wait, or get a `BlockingIOError`."""
     with (settings.state / f"{part}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Let nobody move files meanwhile who asks for this lock alone; where there is none, nobody does."""
+    try:
+        lock = path.open()
+    except FileNotFoundError:
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 

@@ -52,4 +52,40 @@ def import_(directories: tuple[Path, ...]) -> None:
         engine.dispose()
 
 
+@protocol.command()
+def gc() -> None:
+    """Pack repositories anew that have become slow, and forget what no version needs (git gc).
+
+    Safe while the lab works; a backup that runs is waited for. A repository that somebody pushes to has its
+    turn the next time.
+    """
+    from labfleet.db.engine import make_engine, session_factory  # noqa: PLC0415
+    from labfleet.errors import Unavailable  # noqa: PLC0415
+    from labfleet.protocols.service import resized  # noqa: PLC0415
+    from labfleet.protocols.store import ProtocolStore  # noqa: PLC0415
+
+    settings = web_settings()
+    section = settings.protocols
+    store = ProtocolStore(settings.web.protocols)
+    engine = make_engine(settings.database, credential("database_password"))
+    packed = freed = 0
+    try:
+        for name in store.names():
+            try:
+                less = store.gc(
+                    name, packs=section.gc_packs, loose=section.gc_loose, prune_days=section.gc_prune_days
+                )
+            except Unavailable as error:
+                click.echo(f"left out {name}: {error.detail}")
+                continue
+            if less:
+                packed, freed = packed + 1, freed + less
+                with session_factory(engine).begin() as session:
+                    resized(session, store, name)
+                click.echo(f"packed {name}: {less} bytes less")
+    finally:
+        engine.dispose()
+    click.echo(f"packed: {packed} repositories, {freed} bytes less")
+
+
 COMMANDS: list[click.Command] = [protocol]

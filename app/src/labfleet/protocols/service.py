@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
@@ -34,6 +34,7 @@ __all__ = [
     "keep",
     "list_protocols",
     "register",
+    "resized",
     "take_in",
 ]
 
@@ -164,6 +165,12 @@ def take_in(
         if pushed is not None:
             store.remove(name)
         raise
+
+
+def resized(session: Session, store: ProtocolStore, name: str) -> None:
+    """Note what the protocol's repository takes now, which its owner's quota counts."""
+    size = store.size(name)
+    session.execute(update(Protocol).where(Protocol.name == name).values(stored_bytes=size))
 
 
 def _texts(manifest: Manifest) -> dict[str, Any]:

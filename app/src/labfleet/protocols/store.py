@@ -25,7 +25,7 @@ from labfleet.errors import Conflict, LabfleetError, Unavailable, UnknownProtoco
 from labfleet.protocols.archive import CHUNK, DEFAULT_LIMITS, Limits
 from labfleet.protocols.check import check_tree
 from labfleet.protocols.compare import FileChange, file_changes
-from labfleet.protocols.gitenv import ENVIRONMENT
+from labfleet.protocols.gitenv import ENVIRONMENT, with_options
 from labfleet.protocols.manifest import NAME, VERSION, Manifest, read_manifest
 from labfleet.protocols.problems import MANIFEST
 from labfleet.protocols.tree import Entry, entries_of
@@ -35,6 +35,7 @@ MAX_PATCH = 500_000
 ABANDONED_SECONDS = 24 * 3600
 _HALF_MADE = (".new-", ".old-", ".push-")
 _NOBODY = "0" * 40
+BACKUP_LOCK = ".backup.lock"
 _REF = "refs/tags/"
 MAIN = "refs/heads/main"
 # Commits without a tag of their own are kept here; nobody sees these refs by git.
@@ -160,6 +161,37 @@ class ProtocolStore:
             except OSError:
                 raise Unavailable("Another push to this protocol is under way.") from None
             yield
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Wait until no backup reads the repositories, and let none begin: it would miss what moves.
+
+        A backup holds the same lock with others of its kind.
+        """
+        with (self.directory / BACKUP_LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def gc(self, name: str, *, packs: int, loose: int, prune_days: int) -> int:
+        """Pack the repository anew where it has more packs or loose objects than these; the bytes won.
+
+        What no ref leads to goes when it is older than `prune_days`. `Unavailable` while somebody pushes.
+        """
+        options = {
+            "gc.auto": str(loose),
+            "gc.autoPackLimit": str(packs),
+            "gc.autoDetach": "false",
+            "gc.pruneExpire": f"{prune_days}.days.ago",
+            "pack.threads": "1",
+            "pack.windowMemory": "64m",
+            "core.bigFileThreshold": "16m",
+        }
+        with self.alone(name), self.unread(), _told():
+            before = self.size(name)
+            git = self._repository(name)
+            git.update_environment(**with_options(options))
+            git.gc("--auto", "--quiet")
+            return before - self.size(name)
 
     def refs(self, name: str) -> dict[str, str]:
         """All refs and what they lead to."""

@@ -73,6 +73,11 @@ def test_import_is_idempotent_and_versions_do_not_change(signed_in: Run, tmp_pat
     assert signed_in("protocols", "list").out.split("\n")[1].split()[1] == "1.0.2"
 
 
+def test_repositories_are_packed_anew(signed_in: Run) -> None:
+    ended = signed_in("protocol", "gc")
+    assert (ended.code, ended.out) == (0, "packed: 0 repositories, 0 bytes less\n")
+
+
 def test_check_before_import(run: Run, tmp_path: Path) -> None:
     assert "no fault found" in run("protocol", "check", str(PROTOCOLS / "differential-network")).out
     (tmp_path / "empty").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import subprocess
@@ -160,3 +161,32 @@ def test_what_a_killed_process_has_left_is_swept_when_it_is_old(store: ProtocolS
     os.utime(store.directory / ".push-old", (0, 0))
     assert store.sweep() == 1
     assert sorted(path.name for path in store.directory.iterdir()) == [".push-new", "demo.git"]
+
+
+def test_a_repository_is_packed_anew_and_keeps_every_version(store: ProtocolStore, tree: Path) -> None:
+    commits = []
+    for number in range(5):
+        edit(tree, f"1.{number}.0", f"print({number})\n")
+        commits.append(store.import_tree(tree).commit)
+        subprocess.run(["git", "-C", str(store.path("demo")), "repack", "-q"], check=True)
+    packs = store.path("demo") / "objects" / "pack"
+    assert store.gc("demo", packs=50, loose=100_000, prune_days=14) == 0
+    assert len(list(packs.glob("*.pack"))) == 5
+    assert store.gc("demo", packs=2, loose=100_000, prune_days=14) > 0
+    assert len(list(packs.glob("*.pack"))) == 1
+    assert [store.file("demo", commit, "main.py", 100) for commit in commits] == [
+        f"print({number})\n".encode() for number in range(5)
+    ]
+
+
+def test_packing_waits_for_a_backup(store: ProtocolStore, tree: Path) -> None:
+    store.import_tree(tree)
+    with store.unread():
+        pass
+    with (store.directory / ".backup.lock").open() as backup, ThreadPoolExecutor() as pool:
+        fcntl.flock(backup, fcntl.LOCK_SH)
+        packing = pool.submit(store.gc, "demo", packs=1, loose=1, prune_days=14)
+        with pytest.raises(TimeoutError):
+            packing.result(timeout=0.5)
+        fcntl.flock(backup, fcntl.LOCK_UN)
+        packing.result(timeout=60)
