@@ -485,6 +485,14 @@ class TierSettings(BaseSettings):
         return init_settings, env_settings, toml
 
 
+class JoinsSection(Section):
+    """`[joins]`: machines that join the fleet by themselves (playbooks/invite.yml)."""
+
+    # How long an invitation is good, and how large what the machine is given may be.
+    hours: float = Field(default=24, gt=0)
+    max_bytes: int = Field(default=GIB, gt=0)
+
+
 class WebserverSettings(TierSettings):
     """`webserver.toml`, read by the processes of the tier and by the admin's commands."""
 
@@ -501,6 +509,7 @@ class WebserverSettings(TierSettings):
     oidc: OidcSection = OidcSection()
     data: DataSection = DataSection()
     sources: SourcesSection = SourcesSection()
+    joins: JoinsSection = JoinsSection()
 
 
 class QueueSettings(TierSettings):

@@ -216,6 +216,15 @@ class LinkOver(LabfleetError):
     default_hint = "Each link works once and for a limited time. Ask for a new one."
 
 
+class JoinOver(LabfleetError):
+    """An invitation of a machine that is good no more: used, ended, taken back or replaced by a newer one."""
+
+    code = "join_over"
+    status = HTTPStatus.GONE
+    title = "This invitation is good no more"
+    default_hint = "Each works once and for a limited time. Run playbooks/invite.yml on the controller again."
+
+
 class Conflict(LabfleetError):
     """The request is fine, the state of things isn't; ask for the state and decide again."""
 

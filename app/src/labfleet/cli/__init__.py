@@ -18,6 +18,7 @@ _ROOMS = (
     "labfleet.cli.protocol_admin",
     "labfleet.cli.self_check",
     "labfleet.cli.store_admin",
+    "labfleet.cli.join_admin",
     "labfleet.cli.metrics",
 )
 

@@ -38,7 +38,8 @@ def _engine(user: str | None = None, password: str | None = None) -> Engine:
 
 
 @contextmanager
-def _transaction() -> Iterator[Session]:
+def transaction() -> Iterator[Session]:
+    """A transaction of the database, as labfleet-admin."""
     from labfleet.db.engine import session_factory  # noqa: PLC0415
     from labfleet.users import audit  # noqa: PLC0415
 
@@ -164,7 +165,7 @@ def user_add(name: str, admin: bool, password_file: str | None, if_missing: bool
     from labfleet.users import service  # noqa: PLC0415
 
     password = _secret(password_file) if password_file else _ask_password()
-    with _transaction() as session:
+    with transaction() as session:
         try:
             service.add_user(session, name, password, is_admin=admin)
             click.echo("created")
@@ -187,7 +188,7 @@ def user_disable(name: str) -> None:
     """Let NAME in no more: sessions end, tokens are refused, nothing of theirs begins to run."""
     from labfleet.users import people  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         _tell(people.set_disabled(session, None, name, disabled=True))
 
 
@@ -197,7 +198,7 @@ def user_enable(name: str) -> None:
     """Let NAME in again."""
     from labfleet.users import people  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         _tell(people.set_disabled(session, None, name, disabled=False))
 
 
@@ -207,7 +208,7 @@ def user_promote(name: str) -> None:
     """Make NAME an admin."""
     from labfleet.users import people  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         _tell(people.set_admin(session, None, name, is_admin=True))
 
 
@@ -217,7 +218,7 @@ def user_demote(name: str) -> None:
     """Make NAME an admin no more."""
     from labfleet.users import people  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         _tell(people.set_admin(session, None, name, is_admin=False))
 
 
@@ -233,7 +234,7 @@ def user_password(name: str, password_file: str | None) -> None:
     from labfleet.users import people  # noqa: PLC0415
 
     password = _secret(password_file) if password_file else _ask_password()
-    with _transaction() as session:
+    with transaction() as session:
         people.reset_password(session, name, password)
     click.echo("changed")
 
@@ -243,7 +244,7 @@ def user_list() -> None:
     """List the accounts: name, role, since when."""
     from labfleet.users import service  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         for row in service.list_users(session):
             click.echo(f"{row.name}\t{_role(row)}\t{row.created_at:%Y-%m-%d %H:%M} UTC")
 
@@ -258,7 +259,7 @@ def user_reset_second_factor(name: str) -> None:
     """Switch the second factor of NAME off, whose phone and recovery codes are lost."""
     from labfleet.users import second_factor, service  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         was_on = second_factor.remove(session, service.get_user(session, name))
     click.echo("switched off" if was_on else "it was off")
 
@@ -276,7 +277,7 @@ def token_add(name: str, label: str, days: float | None) -> None:
     """Make a token for USER and print it; it is shown only now."""
     from labfleet.users import service  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         plain = service.issue_token(session, service.get_user(session, name), label, days=days)
     click.echo(plain)
 
@@ -288,7 +289,7 @@ def token_revoke(name: str, label: str | None) -> None:
     """Revoke the tokens of USER; prints how many."""
     from labfleet.users import service  # noqa: PLC0415
 
-    with _transaction() as session:
+    with transaction() as session:
         count = service.revoke_token(session, service.get_user(session, name), label)
     click.echo(f"revoked: {count}")
 

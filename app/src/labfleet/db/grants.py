@@ -53,6 +53,7 @@ WEB: Mapping[str, str] = {
     "notices": ALL,
     "links": ALL,
     "workers": ALL,
+    "joins": ALL,
     "fleet_samples": READ,
     "analyses": "SELECT, INSERT, DELETE",
     "alembic_version": READ,

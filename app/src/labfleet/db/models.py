@@ -788,6 +788,21 @@ class WorkerRow(Base):
     last_seen: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class Join(Base):
+    """An invitation by which a machine joins as a worker, good once. Of its token only the SHA-256."""
+
+    __tablename__ = "joins"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    worker: Mapped[str] = mapped_column(index=True)
+    hash: Mapped[str] = mapped_column(unique=True)
+    size: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
+
+
 class FleetSample(Base):
     """How busy the fleet was in one minute (`jobs.samples`)."""
 

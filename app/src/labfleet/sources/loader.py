@@ -29,6 +29,7 @@ from labfleet.dispatch.loop import SLICE, Loop
 from labfleet.errors import LabfleetError
 from labfleet.fetching.handlers.base import FetchFailed
 from labfleet.fetching.wire import Answer, Json
+from labfleet.jobs.joining import Archives, sweep
 from labfleet.log import configure, get_logger
 from labfleet.protocols.store import ProtocolStore
 from labfleet.sources import credentials, fetches, service
@@ -67,6 +68,7 @@ class Fetches(Loop):
             store, importer, section, sessions, vault=vault, stopping=lambda: self.stopping
         )
         self._vault = vault
+        self._archives = Archives(store.root)
         self._renew_at = 0.0
         self._section = section
         self._sessions = sessions
@@ -79,6 +81,7 @@ class Fetches(Loop):
             self._handlers_known = self._carrier.learn_handlers()
         if time.monotonic() >= self._renew_at:
             renew_credentials(self._sessions, self._vault)
+            sweep(self._sessions, self._archives)
             self._renew_at = time.monotonic() + RENEW_SECONDS
         while not self.stopping and self._room() and self._one():
             systemd.notify("WATCHDOG=1")

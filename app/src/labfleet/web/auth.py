@@ -33,6 +33,7 @@ _FIELD = re.compile(r"[!-~]{1,512}")
 user_auth = HTTPTokenAuth(name="user", description="A user's API token, `lf_…` (see POST /api/v1/login).")
 attempt_auth = HTTPTokenAuth(name="attempt", description="The token of one attempt, `la_…`.")
 worker_auth = HTTPTokenAuth(name="worker", description="A worker's own token, `lw_…`.")
+join_auth = HTTPTokenAuth(name="join", description="The token of one invitation of a machine, `lj_…`.")
 
 
 @user_auth.verify_token  # type: ignore[untyped-decorator]
@@ -55,12 +56,18 @@ def _worker(token: str) -> bool:
     return True
 
 
+@join_auth.verify_token  # type: ignore[untyped-decorator]
+def _join(token: str) -> str:
+    # Whether it is good is found out by using it: see `api/joins.py`.
+    return _clean(token)
+
+
 def _unknown(status: int) -> NoReturn:
     del status
     raise Unauthorized("The request has no 'Authorization: Bearer …' header.")
 
 
-for _scheme in (user_auth, attempt_auth, worker_auth):
+for _scheme in (user_auth, attempt_auth, worker_auth, join_auth):
     _scheme.error_handler(_unknown)
 
 

@@ -19,6 +19,7 @@ from labfleet.web.api import (
     blueprints,
     datasets,
     jobs,
+    joins,
     machines,
     mails,
     people,
@@ -58,7 +59,7 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hin
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
 VIEWS = (
-    *(account, attempts, datasets, jobs, machines, mails, people, protocols, queue, search, sources),
+    *(account, attempts, datasets, jobs, joins, machines, mails, people, protocols, queue, search, sources),
     verbs,
 )
 PAGES = (

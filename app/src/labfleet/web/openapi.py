@@ -35,6 +35,7 @@ ERRORS = {
     "403": "Not allowed",
     "404": "Not found",
     "409": "Not possible in this state",
+    "410": "Good no more",
     "413": "Too large",
     "415": "Unsupported media type",
     "422": "The request is not valid",
@@ -91,6 +92,8 @@ def _finish_operation(path: str, operation: dict[str, Any]) -> None:
         expected |= {"403", "409"}
     if path.endswith("/login"):
         expected |= {"401", "403", "429"}
+    if path.endswith("/join"):
+        expected |= {"410", "429"}
     if operation.get("requestBody"):
         operation["requestBody"]["required"] = True
         expected |= {"404", "409", "413", "415", "422"}

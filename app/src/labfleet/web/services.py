@@ -15,6 +15,7 @@ from labfleet.config import ProtocolsSection, WebserverSettings
 from labfleet.datasets.logs import LogStore
 from labfleet.datasets.store import BlobStore
 from labfleet.db.engine import make_engine, session_factory
+from labfleet.jobs.joining import Archives
 from labfleet.jobs.tokens import worker_hashes
 from labfleet.mail.outbox import Post
 from labfleet.protocols.store import ProtocolStore
@@ -45,6 +46,11 @@ class Services:
     provider: Provider | None = None
     # Clones, fetches and pushes that are under way: they must leave threads for everything else.
     gits: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ProtocolsSection().git_at_once))
+
+    @property
+    def archives(self) -> Archives:
+        """What machines are given that join by themselves."""
+        return Archives(self.settings.web.store)
 
     @property
     def post(self) -> Post:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apiflask import APIBlueprint
 
-from labfleet.web.auth import attempt_auth, user_auth, worker_auth
+from labfleet.web.auth import attempt_auth, join_auth, user_auth, worker_auth
 from labfleet.web.guard import strict_json
 
 PREFIX = "/api/v1"
@@ -13,7 +13,8 @@ anyone = APIBlueprint("anyone", __name__, url_prefix=PREFIX)
 user = APIBlueprint("user", __name__, url_prefix=PREFIX)
 attempts = APIBlueprint("attempts", __name__, url_prefix=f"{PREFIX}/attempts/<uuid:task>/<int:number>")
 workers = APIBlueprint("workers", __name__, url_prefix=PREFIX)
-ALL = (anyone, user, attempts, workers)
+joins = APIBlueprint("joins", __name__, url_prefix=PREFIX)
+ALL = (anyone, user, attempts, workers, joins)
 
 
 @user.before_request
@@ -31,6 +32,12 @@ def _for_attempts() -> None:
 @workers.before_request
 @workers.auth_required(worker_auth)
 def _for_workers() -> None:
+    strict_json()
+
+
+@joins.before_request
+@joins.auth_required(join_auth)
+def _for_those_who_join() -> None:
     strict_json()
 
 
