@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import Dataset, DatasetShare, User
 from labfleet.errors import Forbidden, UnknownDataset
-from labfleet.users import sharing
+from labfleet.users import audit, sharing
+from labfleet.users.audit import Action
 
 
 def visible_to(viewer: User) -> ColumnElement[bool]:
@@ -50,8 +51,11 @@ def share(
     groups: Iterable[str] = (),
 ) -> Dataset:
     """Let these users and groups see and use the dataset too; `NotFound` for unknown ones."""
-    dataset = to_change(session, viewer, dataset_id)
+    dataset, users, groups = to_change(session, viewer, dataset_id), list(users), list(groups)
     dataset.shares.extend(DatasetShare(**each) for each in sharing.added(session, dataset, users, groups))
+    audit.record(
+        session, Action.DATASET_SHARED, str(dataset.id), name=dataset.name, users=users, groups=groups
+    )
     session.flush()
     return dataset
 
@@ -65,9 +69,12 @@ def unshare(
     groups: Iterable[str] = (),
 ) -> Dataset:
     """Take that back. Jobs that were submitted go on."""
-    dataset = to_change(session, viewer, dataset_id)
+    dataset, users, groups = to_change(session, viewer, dataset_id), list(users), list(groups)
     for each in sharing.taken_back(dataset.shares, users, groups):
         dataset.shares.remove(each)
+    audit.record(
+        session, Action.DATASET_UNSHARED, str(dataset.id), name=dataset.name, users=users, groups=groups
+    )
     session.flush()
     return dataset
 
@@ -75,6 +82,9 @@ def unshare(
 def make_public(session: Session, viewer: User, dataset_id: uuid.UUID, *, public: bool) -> Dataset:
     """Let everybody see and use the dataset, or take that back: those it is shared with keep it."""
     dataset = to_change(session, viewer, dataset_id)
-    dataset.public = public
+    if dataset.public != public:
+        dataset.public = public
+        action = Action.DATASET_PUBLISHED if public else Action.DATASET_WITHDRAWN
+        audit.record(session, action, str(dataset.id), name=dataset.name)
     session.flush()
     return dataset

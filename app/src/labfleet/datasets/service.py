@@ -22,6 +22,8 @@ from labfleet.datasets.store import Blob
 from labfleet.datasets.sweep import touch
 from labfleet.db.models import Dataset, Job, User
 from labfleet.errors import Conflict, Invalid, UnknownDataset
+from labfleet.users import audit
+from labfleet.users.audit import Action
 
 ABOUT = ("description", "licence", "labels", "terms")
 """What is told about a dataset, and may change."""
@@ -164,6 +166,9 @@ def delete_dataset(session: Session, viewer: User, dataset_id: uuid.UUID) -> Non
         raise DatasetInUse(
             f"Jobs take '{dataset.name}': {'; '.join(named + more)}.", jobs=[str(job.id) for job in jobs]
         )
+    audit.record(
+        session, Action.DATASET_DELETED, str(dataset.id), name=dataset.name, owner=dataset.owner.name
+    )
     session.execute(delete(Dataset).where(Dataset.id == dataset.id))
 
 

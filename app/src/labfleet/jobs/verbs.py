@@ -18,6 +18,8 @@ from labfleet.errors import Forbidden, WrongState
 from labfleet.jobs import flow, outbox, transition
 from labfleet.jobs.states import FINAL, Event, State
 from labfleet.jobs.visible import get_job_row, get_task
+from labfleet.users import audit
+from labfleet.users.audit import Action
 
 CANCELLED_EARLY = "Cancelled before it started."
 # A task that begins anew has nothing of its earlier life but its place, and the number of its attempt.
@@ -44,7 +46,7 @@ _ANEW: Mapping[Any, Any] = {
 
 def cancel(session: Session, viewer: User, job_id: uuid.UUID) -> None:
     """Cancel what waits, have stopped what runs. From queued and running; once more is harmless."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "cancel")
     if job.state == State.CANCELLED:
         return
     _require(job, "cancelled", not State(job.state).final, "There is nothing to cancel.")
@@ -58,7 +60,7 @@ def cancel(session: Session, viewer: User, job_id: uuid.UUID) -> None:
 
 def retry(session: Session, viewer: User, job_id: uuid.UUID, *, max_attempts: int = 3) -> None:
     """Run again what did not succeed. From every final state but success."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "retry")
     _require(job, "retried", State(job.state).final, "Wait for its end, or cancel it first.")
     if job.state == State.SUCCESS and not job.tasks_forgiven:
         _require(job, "retried", False, "Everything succeeded; force-retry runs it again all the same.")
@@ -68,7 +70,7 @@ def retry(session: Session, viewer: User, job_id: uuid.UUID, *, max_attempts: in
 
 def force_retry(session: Session, viewer: User, job_id: uuid.UUID, *, max_attempts: int = 3) -> None:
     """Run everything again, also what succeeded. From every final state."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "force-retry")
     _require(job, "retried", State(job.state).final, "Wait for its end, or cancel it first.")
     _reopen(session, job, true(), max_attempts, verb="force-retry")
     flow.begin(session, job)
@@ -76,7 +78,7 @@ def force_retry(session: Session, viewer: User, job_id: uuid.UUID, *, max_attemp
 
 def reset(session: Session, viewer: User, job_id: uuid.UUID, *, max_attempts: int = 3) -> None:
     """Back to the beginning, and held there until `resume`. From every final state."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "reset")
     _require(job, "reset", State(job.state).final, "Wait for its end, or cancel it first.")
     _hold(session, job, held=True)
     _reopen(session, job, true(), max_attempts, verb="reset")
@@ -85,14 +87,14 @@ def reset(session: Session, viewer: User, job_id: uuid.UUID, *, max_attempts: in
 
 def hold(session: Session, viewer: User, job_id: uuid.UUID) -> None:
     """Let nothing more of it begin; what runs goes on. From queued and running; once more is harmless."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "hold")
     _require(job, "held", not State(job.state).final, "It has ended.")
     _hold(session, job, held=True)
 
 
 def resume(session: Session, viewer: User, job_id: uuid.UUID) -> None:
     """Let a held job go on. From queued and running; harmless for one that isn't held."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "resume")
     _require(job, "resumed", not State(job.state).final, "It has ended; retry or reset it first.")
     _hold(session, job, held=False)
     outbox.wake(session)
@@ -100,7 +102,7 @@ def resume(session: Session, viewer: User, job_id: uuid.UUID) -> None:
 
 def remove(session: Session, viewer: User, job_id: uuid.UUID) -> None:
     """Delete it with its tasks, logs and artifacts. From every final state."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "delete")
     _require(job, "deleted", State(job.state).final, "Cancel it first.")
     outbox.withdraw(session, job)
     session.execute(delete(Job).where(Job.id == job.id))
@@ -109,7 +111,7 @@ def remove(session: Session, viewer: User, job_id: uuid.UUID) -> None:
 
 def change(session: Session, viewer: User, job_id: uuid.UUID, changes: Mapping[str, Any]) -> None:
     """Change label, labels, note (always) or priority (what still waits is ordered by the new one)."""
-    job = _locked(session, viewer, job_id)
+    job = _locked(session, viewer, job_id, "change")
     priority = changes.get("priority", job.priority)
     if priority != job.priority and priority > viewer.max_priority and not viewer.is_admin:
         raise Forbidden(f"Your highest priority is {viewer.max_priority}, not {priority}.")
@@ -122,7 +124,7 @@ def change(session: Session, viewer: User, job_id: uuid.UUID, changes: Mapping[s
 
 def cancel_task(session: Session, viewer: User, task_id: uuid.UUID) -> None:
     """Cancel one task. From queued and running; once more is harmless."""
-    job, task = _locked_task(session, viewer, task_id)
+    job, task = _locked_task(session, viewer, task_id, "cancel")
     if task.state == State.CANCELLED:
         return
     _require(task, "cancelled", not State(task.state).final, "There is nothing to cancel.")
@@ -137,7 +139,7 @@ def cancel_task(session: Session, viewer: User, task_id: uuid.UUID) -> None:
 
 def retry_task(session: Session, viewer: User, task_id: uuid.UUID, *, max_attempts: int = 3) -> None:
     """Run one task again, and what was skipped for it. From its final states but success."""
-    job, task = _locked_task(session, viewer, task_id)
+    job, task = _locked_task(session, viewer, task_id, "retry")
     _require(task, "retried", State(task.state).final, "Wait for its end, or cancel it first.")
     _require(task, "retried", task.state != State.SUCCESS, "It succeeded; force-retry runs it all the same.")
     _require(task, "retried", not task.skipped, "It was skipped: retry the task that failed before it.")
@@ -147,7 +149,7 @@ def retry_task(session: Session, viewer: User, task_id: uuid.UUID, *, max_attemp
 
 def force_retry_task(session: Session, viewer: User, task_id: uuid.UUID, *, max_attempts: int = 3) -> None:
     """Run one task again, whatever became of it. From its final states."""
-    job, task = _locked_task(session, viewer, task_id)
+    job, task = _locked_task(session, viewer, task_id, "force-retry")
     _require(task, "retried", State(task.state).final, "Wait for its end, or cancel it first.")
     _require(task, "retried", not task.skipped, "It was skipped: retry the task that failed before it.")
     _reopen(session, job, (Task.id == task.id) | Task.skipped, max_attempts, verb="force-retry")
@@ -162,7 +164,7 @@ def reset_task(session: Session, viewer: User, task_id: uuid.UUID, *, max_attemp
 
 def resume_task(session: Session, viewer: User, task_id: uuid.UUID) -> None:
     """Let a held task go on. From queued and running; harmless for one that isn't held."""
-    job, task = _locked_task(session, viewer, task_id)
+    job, task = _locked_task(session, viewer, task_id, "resume")
     _require(task, "resumed", not State(task.state).final, "It has ended; retry or reset it first.")
     _require(task, "resumed", not job.held, "Its whole job is held: resume the job.")
     _hold_task(session, task_id, held=False)
@@ -189,15 +191,28 @@ COUNTED = frozenset({"retry", "force-retry", "reset"})
 """Verbs that open new attempts, and want to be told how many (`max_attempts`)."""
 
 
-def _locked(session: Session, viewer: User, job_id: uuid.UUID) -> Job:
+def _locked(session: Session, viewer: User, job_id: uuid.UUID, verb: str) -> Job:
     get_job_row(session, viewer, job_id)
-    return transition.lock_job(session, job_id)
+    job = transition.lock_job(session, job_id)
+    _tell(session, viewer, job, verb)
+    return job
 
 
-def _locked_task(session: Session, viewer: User, task_id: uuid.UUID) -> tuple[Job, Task]:
+def _locked_task(session: Session, viewer: User, task_id: uuid.UUID, verb: str) -> tuple[Job, Task]:
     get_task(session, viewer, task_id)
     task = transition.lock_task(session, task_id)
-    return session.get_one(Job, task.job_id), task
+    job = session.get_one(Job, task.job_id)
+    _tell(session, viewer, job, verb, task=str(task.id))
+    return job, task
+
+
+def _tell(session: Session, viewer: User, job: Job, verb: str, **detail: str) -> None:
+    """What people do to their own jobs stands in the jobs' events; the audit log has what others do to them,
+    and what has no events any more."""
+    if verb == "delete":
+        audit.record(session, Action.JOB_DELETED, str(job.id), label=job.label, owner=job.owner.name)
+    elif viewer.id != job.owner_id:
+        audit.record(session, Action.JOB_OF_ANOTHER, str(job.id), verb=verb, owner=job.owner.name, **detail)
 
 
 def _require(row: Job | Task, done: str, condition: bool, hint: str) -> None:

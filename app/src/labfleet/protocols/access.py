@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session, selectinload
 
 from labfleet.db.models import Protocol, ProtocolShare, User
 from labfleet.errors import Conflict, Forbidden, Invalid, UnknownProtocol
-from labfleet.users import sharing
+from labfleet.users import audit, sharing
+from labfleet.users.audit import Action
 from labfleet.users.service import get_user
 
 
@@ -78,8 +79,9 @@ def share(
     session: Session, viewer: User, name: str, *, users: Iterable[str] = (), groups: Iterable[str] = ()
 ) -> Protocol:
     """Let these users and groups see and use the protocol too; `NotFound` for unknown ones."""
-    protocol = to_change(session, viewer, name)
+    protocol, users, groups = to_change(session, viewer, name), list(users), list(groups)
     protocol.shares.extend(ProtocolShare(**each) for each in sharing.added(session, protocol, users, groups))
+    audit.record(session, Action.PROTOCOL_SHARED, name, users=users, groups=groups)
     session.flush()
     return protocol
 
@@ -88,9 +90,10 @@ def unshare(
     session: Session, viewer: User, name: str, *, users: Iterable[str] = (), groups: Iterable[str] = ()
 ) -> Protocol:
     """Take that back. Jobs that were submitted go on, and stay readable to who submitted them."""
-    protocol = to_change(session, viewer, name)
+    protocol, users, groups = to_change(session, viewer, name), list(users), list(groups)
     for each in sharing.taken_back(protocol.shares, users, groups):
         protocol.shares.remove(each)
+    audit.record(session, Action.PROTOCOL_UNSHARED, name, users=users, groups=groups)
     session.flush()
     return protocol
 
@@ -112,7 +115,9 @@ def _make_public(session: Session, viewer: User, name: str, *, public: bool) -> 
             f"The protocol '{name}' is the lab's own: withdrawn, only admins would see it.",
             hint="Share it with somebody first, or transfer it to a user.",
         )
-    protocol.public = public
+    if protocol.public != public:
+        protocol.public = public
+        audit.record(session, Action.PROTOCOL_PUBLISHED if public else Action.PROTOCOL_WITHDRAWN, name)
     session.flush()
     return protocol
 
@@ -127,5 +132,6 @@ def transfer(session: Session, viewer: User, name: str, to: str) -> Protocol:
     protocol.owner_id = owner.id
     for each in [each for each in protocol.shares if each.user_id == owner.id]:
         protocol.shares.remove(each)
+    audit.record(session, Action.PROTOCOL_TRANSFERRED, name, to=to)
     session.flush()
     return protocol

@@ -23,7 +23,8 @@ from labfleet.protocols.check import check_tree
 from labfleet.protocols.manifest import Manifest
 from labfleet.protocols.store import ProtocolStore, Version
 from labfleet.protocols.tree import entries_of
-from labfleet.users import sharing
+from labfleet.users import audit, sharing
+from labfleet.users.audit import Action
 
 __all__ = [
     "ProtocolInUse",
@@ -130,6 +131,9 @@ def register(session: Session, store: ProtocolStore, version: Version) -> bool:
         protocol.title, protocol.description = manifest.title, manifest.description
         protocol.terms, protocol.formats = _wanted(manifest, "terms"), _wanted(manifest, "formats")
         protocol.stored_bytes = store.size(manifest.name)
+        audit.record(
+            session, Action.PROTOCOL_VERSION, manifest.name, version=version.name, commit=version.commit
+        )
         session.flush()
     return entered is not None
 
@@ -194,6 +198,7 @@ def delete(session: Session, viewer: User, name: str) -> None:
             session.execute(sql_delete(Protocol).where(Protocol.id == protocol.id))
     except IntegrityError:
         raise ProtocolInUse(f"Jobs have run the protocol '{name}', and their results point to it.") from None
+    audit.record(session, Action.PROTOCOL_DELETED, name)
 
 
 def list_protocols(session: Session, viewer: User, text: str = "") -> list[Protocol]:

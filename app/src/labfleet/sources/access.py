@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import Source, SourceShare, User
 from labfleet.errors import Forbidden, UnknownSource
-from labfleet.users import sharing
+from labfleet.users import audit, sharing
+from labfleet.users.audit import Action
 
 
 def visible_to(viewer: User) -> ColumnElement[bool]:
@@ -49,8 +50,9 @@ def share(
     groups: Iterable[str] = (),
 ) -> Source:
     """Let these users and groups see and fetch the source too; `NotFound` for unknown ones."""
-    source = to_change(session, viewer, source_id)
+    source, users, groups = to_change(session, viewer, source_id), list(users), list(groups)
     source.shares.extend(SourceShare(**each) for each in sharing.added(session, source, users, groups))
+    audit.record(session, Action.SOURCE_SHARED, str(source.id), name=source.name, users=users, groups=groups)
     session.flush()
     return source
 
@@ -64,9 +66,12 @@ def unshare(
     groups: Iterable[str] = (),
 ) -> Source:
     """Take that back. Datasets that were made stay shared as they are."""
-    source = to_change(session, viewer, source_id)
+    source, users, groups = to_change(session, viewer, source_id), list(users), list(groups)
     for each in sharing.taken_back(source.shares, users, groups):
         source.shares.remove(each)
+    audit.record(
+        session, Action.SOURCE_UNSHARED, str(source.id), name=source.name, users=users, groups=groups
+    )
     session.flush()
     return source
 
@@ -74,6 +79,9 @@ def unshare(
 def make_public(session: Session, viewer: User, source_id: uuid.UUID, *, public: bool) -> Source:
     """Let everybody see and fetch the source, or take that back: those it is shared with keep it."""
     source = to_change(session, viewer, source_id)
-    source.public = public
+    if source.public != public:
+        source.public = public
+        action = Action.SOURCE_PUBLISHED if public else Action.SOURCE_WITHDRAWN
+        audit.record(session, action, str(source.id), name=source.name)
     session.flush()
     return source

@@ -20,6 +20,8 @@ from labfleet.errors import InvalidSource, SourceExists
 from labfleet.sources import access, credentials
 from labfleet.sources.spec import Definition
 from labfleet.sources.vault import Vault
+from labfleet.users import audit
+from labfleet.users.audit import Action
 
 Json = dict[str, Any]
 PROTOCOL = "protocol"
@@ -112,6 +114,7 @@ def _redefine(
 def delete_source(session: Session, viewer: User, source_id: uuid.UUID) -> None:
     """Delete the source with the list of its fetches; datasets that were made of it stay."""
     source = access.to_change(session, viewer, source_id)
+    audit.record(session, Action.SOURCE_DELETED, str(source.id), name=source.name, owner=source.owner.name)
     session.execute(delete(Source).where(Source.id == source.id))
 
 

@@ -1,4 +1,5 @@
-"""The audit log: who did what to accounts, rights, quotas and the fleet. Rows are added and never changed.
+"""The audit log: who did what to accounts, rights, quotas and the fleet, to whom protocols and data were
+given, what was deleted, and what was done to jobs of others. Rows are added and never changed.
 
 A service function writes its row in its own transaction, so that there is none without the other. Who is
 acting is known to whoever took the request (`acting`), and never a secret is written.
@@ -61,6 +62,25 @@ class Action(StrEnum):
     WORKER_DRAINED = "worker.drained"
     WORKER_RESUMED = "worker.resumed"
     WORKER_REMOVED = "worker.removed"
+    PROTOCOL_VERSION = "protocol.version"
+    PROTOCOL_SHARED = "protocol.shared"
+    PROTOCOL_UNSHARED = "protocol.unshared"
+    PROTOCOL_PUBLISHED = "protocol.published"
+    PROTOCOL_WITHDRAWN = "protocol.withdrawn"
+    PROTOCOL_TRANSFERRED = "protocol.transferred"
+    PROTOCOL_DELETED = "protocol.deleted"
+    DATASET_SHARED = "dataset.shared"
+    DATASET_UNSHARED = "dataset.unshared"
+    DATASET_PUBLISHED = "dataset.published"
+    DATASET_WITHDRAWN = "dataset.withdrawn"
+    DATASET_DELETED = "dataset.deleted"
+    SOURCE_SHARED = "source.shared"
+    SOURCE_UNSHARED = "source.unshared"
+    SOURCE_PUBLISHED = "source.published"
+    SOURCE_WITHDRAWN = "source.withdrawn"
+    SOURCE_DELETED = "source.deleted"
+    JOB_OF_ANOTHER = "job.of_another"
+    JOB_DELETED = "job.deleted"
 
 
 @dataclass(frozen=True)
