@@ -166,6 +166,21 @@ class SignOnRefused(Forbidden):
     title = "You are not let in"
 
 
+class ScopeMissing(Forbidden):
+    """The user may do this, but the token that asks was made for less; `extra['scope']` is what it lacks."""
+
+    code = "scope_missing"
+    title = "The token may not do this"
+
+    def __init__(self, scope: str, detail: str = "") -> None:
+        super().__init__(
+            detail or f"The token lacks the scope '{scope}'.",
+            hint=f"Use a token with the scope '{scope}': make one on the page of your account or by "
+            "'labfleet tokens make', or sign in anew by 'labfleet login'.",
+            scope=scope,
+        )
+
+
 class NotFound(LabfleetError):
     """There is no such thing, or it isn't yours to see."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labfleet import config
+from labfleet.cli.options import scope_option
 from labfleet.errors import ConfigError, Conflict, Invalid, Unavailable, UserExists
 
 if TYPE_CHECKING:
@@ -273,12 +274,14 @@ def token() -> None:
 @click.argument("name", metavar="USER")
 @click.option("--name", "label", default="admin", show_default=True, help="What the token is for.")
 @click.option("--days", type=float, help="Expires after so many days.")
-def token_add(name: str, label: str, days: float | None) -> None:
+@scope_option
+def token_add(name: str, label: str, days: float | None, scopes: tuple[str, ...]) -> None:
     """Make a token for USER and print it; it is shown only now."""
     from labfleet.users import service  # noqa: PLC0415
 
     with transaction() as session:
-        plain = service.issue_token(session, service.get_user(session, name), label, days=days)
+        user = service.get_user(session, name)
+        plain = service.issue_token(session, user, label, days=days, wanted=scopes or None)
     click.echo(plain)
 
 

@@ -11,7 +11,7 @@ import io
 import ipaddress
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -123,9 +123,16 @@ class Client:
             if after is None:
                 return
 
-    def login(self, user: str, password: str, name: str, code: str | None = None) -> str:
-        """A new token for `user`; `code` is of the second factor, where there is one."""
-        body = {"user": user, "password": password, "name": name, "code": code}
+    def login(
+        self, user: str, password: str, name: str, scopes: Sequence[str] = (), code: str | None = None
+    ) -> str:
+        """A new token for `user`, which may do all that he may, or what `scopes` name.
+
+        `code` is of the second factor, where there is one.
+        """
+        body: dict[str, Any] = {"user": user, "password": password, "name": name, "code": code}
+        if scopes:
+            body |= {"scopes": list(scopes)}
         return str(self.post("login", body)["token"])
 
     def log(self, task: str, offset: int = 0, attempt: int | None = None) -> bytes:

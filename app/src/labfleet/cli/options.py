@@ -12,7 +12,17 @@ import click
 R = TypeVar("R")
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+SCOPES = ("read", "jobs", "data", "protocols", "account", "admin")
 STATES = ("queued", "running", "success", "failed", "partial", "inapplicable", "cancelled")
+
+
+scope_option = click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="What the token may do; repeatable. Without it: all that you may.",
+)
 
 
 class Moment(click.ParamType[str]):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from labfleet.cli.client import Client, ServerProblem
 from labfleet.cli.credentials import Credentials, save
+from labfleet.cli.options import scope_option
 from labfleet.errors import Invalid
 
 
@@ -33,8 +35,15 @@ from labfleet.errors import Invalid
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The CA that signed the server's certificate (PEM).",
 )
+@scope_option
 def login(
-    url: str, user: str | None, password_file: str | None, token_file: str | None, ca_file: Path | None
+    url: str,
+    *,
+    user: str | None,
+    password_file: str | None,
+    token_file: str | None,
+    ca_file: Path | None,
+    scopes: tuple[str, ...],
 ) -> None:
     """Sign in to the Labfleet at URL; later commands use it."""
     trusted = str(ca_file.resolve()) if ca_file else None
@@ -43,7 +52,7 @@ def login(
         return
     user = user or str(click.prompt("User"))
     with Client(url, ca_file=trusted) as client:
-        token = _token(client, user, _password(password_file), sys.stdin.isatty())
+        token = _token(client, user, _password(password_file), scopes, sys.stdin.isatty())
         path = save(Credentials(client.url, token, trusted, user))
     click.echo(f"Signed in to {client.url} as {user}; the token is kept in {path}.")
 
@@ -56,14 +65,14 @@ def _keep_token(url: str, token: str, trusted: str | None) -> None:
     click.echo(f"Signed in to {client.url} as {user}; the token is kept in {path}.")
 
 
-def _token(client: Client, user: str, password: str, somebody_there: bool) -> str:
+def _token(client: Client, user: str, password: str, scopes: Sequence[str], somebody_there: bool) -> str:
     name = f"labfleet on {platform.node() or 'unknown'}"
     try:
-        return client.login(user, password, name)
+        return client.login(user, password, name, scopes)
     except ServerProblem as problem:
         if problem.code != "second_factor_needed" or not somebody_there:
             raise
-    return client.login(user, password, name, str(click.prompt("Code of your second factor")))
+    return client.login(user, password, name, scopes, str(click.prompt("Code of your second factor")))
 
 
 def _password(file: str | None) -> str:

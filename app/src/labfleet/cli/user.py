@@ -22,6 +22,7 @@ from labfleet.cli.search import search
 from labfleet.cli.session import login
 from labfleet.cli.sources import sources
 from labfleet.cli.submit import resubmit, submit, validate
+from labfleet.cli.tokens import tokens
 from labfleet.cli.watch import watch
 
 SECTIONS: dict[str, list[click.Command]] = {
@@ -31,6 +32,6 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Act on jobs and tasks": verbs.COMMANDS,
     "What there is": [search, protocols, datasets, sources, workers, git_credential],
     "Who comes next, and where": queue.COMMANDS,
-    "Accounts": [session, invitation, audit, mail],
+    "Accounts": [session, tokens, invitation, audit, mail],
 }
 COMMANDS: list[click.Command] = [command for section in SECTIONS.values() for command in section]

@@ -56,6 +56,8 @@ JOB_LABELS = text(
 )
 STATES = "('queued','running','success','failed','partial','inapplicable','cancelled')"
 
+SCOPES = "'{read,jobs,data,protocols,account,admin}'::text[]"
+
 
 class Base(DeclarativeBase):
     """Column types by annotation: str is text, int is bigint, datetime is timestamptz."""
@@ -114,14 +116,17 @@ class User(Base):
 
 
 class Token(Base):
-    """A user's API token; only its SHA-256 is kept."""
+    """A user's API token; only its SHA-256 is kept. `scopes` say what it may do (`users/scopes.py`)."""
 
     __tablename__ = "tokens"
+    __table_args__ = (CheckConstraint(f"scopes <@ {SCOPES} AND cardinality(scopes) > 0", name="scopes"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str]
     hash: Mapped[str] = mapped_column(unique=True)
+    # The default is that of older code, which asks for none: tokens that may do everything.
+    scopes: Mapped[list[str]] = mapped_column(server_default=text(SCOPES))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     last_used_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]

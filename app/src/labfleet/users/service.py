@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -19,6 +20,7 @@ from labfleet.db.models import Token, User
 from labfleet.errors import Invalid, NotFound, Unauthorized, UserExists
 from labfleet.users import audit, sessions
 from labfleet.users.audit import Action
+from labfleet.users.scopes import chosen
 
 TOKEN_PREFIX = "lf_"  # noqa: S105 - a prefix, not a secret
 MIN_PASSWORD = 12
@@ -96,18 +98,33 @@ def refused(session: Session, name: str) -> None:
         audit.record(session, Action.SIGN_IN_FAILED, name)
 
 
-def issue_token(session: Session, user: User, name: str = "", *, days: float | None = None) -> str:
-    """A new token's plain text, which is shown once and never kept; it expires after `days`, if given."""
+def issue_token(
+    session: Session,
+    user: User,
+    name: str = "",
+    *,
+    days: float | None = None,
+    wanted: Iterable[str] | None = None,
+    maker: Token | None = None,
+) -> str:
+    """A new token's plain text, which is shown once and never kept; it expires after `days`, if given.
+
+    It may do what is `wanted`, without that all that the user may. One that another token makes (`maker`)
+    may do no more, and is good no longer, than that. Raises `Invalid` or `ScopeMissing`.
+    """
+    scopes = [scope.value for scope in chosen(user, wanted, maker)]
     plain = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    expires = func.clock_timestamp() + timedelta(days=days) if days else None
-    session.add(Token(user_id=user.id, name=name, hash=_digest(plain), expires_at=expires))
-    audit.record(session, Action.TOKEN_MADE, user.name, name=name, days=days)
+    ends: list[Any] = [func.clock_timestamp() + timedelta(days=days)] if days else []
+    ends += [maker.expires_at] if maker and maker.expires_at else []
+    expires = func.least(*ends) if ends else None
+    session.add(Token(user_id=user.id, name=name, hash=_digest(plain), scopes=scopes, expires_at=expires))
+    audit.record(session, Action.TOKEN_MADE, user.name, name=name, days=days, scopes=scopes)
     session.flush()
     return plain
 
 
-def resolve_token(session: Session, plain: str) -> User:
-    """The user whose token this is; `Unauthorized` if it is unknown, revoked, expired, or its user disabled.
+def resolve_token(session: Session, plain: str) -> Token:
+    """The token with its user; `Unauthorized` if it is unknown, revoked, expired, or its user disabled.
 
     The look-up is by the hash of a 256-bit random value, so its time tells nothing of use.
     """
@@ -123,7 +140,7 @@ def resolve_token(session: Session, plain: str) -> User:
             "The token is unknown, expired or revoked.", hint="'labfleet login' gets a new one."
         )
     _touch(session, token)
-    return token.user
+    return token
 
 
 def revoke_token(session: Session, user: User, name: str | None = None) -> int:

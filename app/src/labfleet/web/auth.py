@@ -10,27 +10,32 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from apiflask import HTTPTokenAuth
-from flask import g, request, session
+from flask import current_app, g, request, session
+from sqlalchemy.orm.attributes import set_committed_value
 
-from labfleet.db.models import User, WebSession
-from labfleet.errors import Forbidden, SecondFactorNeeded, Unauthorized
+from labfleet.db.models import Token, User, WebSession
+from labfleet.errors import Forbidden, ScopeMissing, SecondFactorNeeded, Unauthorized
 from labfleet.jobs.tokens import verify_attempt, verify_worker
 from labfleet.users import second_factor, sessions
 from labfleet.users import service as users
+from labfleet.users.scopes import Scope
 from labfleet.web.ratelimit import TooManyRequests
 from labfleet.web.services import services
 from labfleet.web.tracing import known
 
 P = ParamSpec("P")
+V = TypeVar("V", bound=Callable[..., Any])
 R = TypeVar("R")
 
 MAX_TOKEN = 512
 _FIELD = re.compile(r"[!-~]{1,512}")
 
-user_auth = HTTPTokenAuth(name="user", description="A user's API token, `lf_…` (see POST /api/v1/login).")
+user_auth = HTTPTokenAuth(
+    name="user", description="A user's API token, `lf_…` (POST /api/v1/login), with the scope named."
+)
 attempt_auth = HTTPTokenAuth(name="attempt", description="The token of one attempt, `la_…`.")
 worker_auth = HTTPTokenAuth(name="worker", description="A worker's own token, `lw_…`.")
 join_auth = HTTPTokenAuth(name="join", description="The token of one invitation of a machine, `lj_…`.")
@@ -38,8 +43,8 @@ join_auth = HTTPTokenAuth(name="join", description="The token of one invitation 
 
 @user_auth.verify_token  # type: ignore[untyped-decorator]
 def _user(token: str) -> User:
-    with services().sessions.begin() as db:
-        known(users.resolve_token(db, _clean(token)))
+    view: Any = current_app.view_functions[request.endpoint or ""]
+    known(admit(token, view.labfleet_scope))
     return current_user()
 
 
@@ -71,6 +76,48 @@ for _scheme in (user_auth, attempt_auth, worker_auth, join_auth):
     _scheme.error_handler(_unknown)
 
 
+def needs(scope: Scope) -> Callable[[V], V]:
+    """Declare what an operation takes of a token; right below its route, and every one has it."""
+
+    def declare(view: V) -> V:
+        view.labfleet_scope = scope  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def admit(plain: str, scope: Scope) -> User:
+    """The user whose token this is, if it may do this. The one place that decides it, for API and git.
+
+    Raises `Unauthorized`, `ScopeMissing`, or `Forbidden` for what only admins may. With a token without the
+    scope `admin` an admin is a user like others.
+    """
+    with services().sessions.begin() as db:
+        token = users.resolve_token(db, _clean(plain))
+    user = token.user
+    if scope is Scope.ADMIN and not user.is_admin:
+        raise Forbidden("Only an admin may do this.")
+    if scope not in token.scopes:
+        raise ScopeMissing(scope)
+    if Scope.ADMIN not in token.scopes:
+        # Of this copy only: nothing of it is written.
+        set_committed_value(user, "is_admin", False)
+    g.token = token
+    return user
+
+
+def also_needs(scope: Scope) -> None:
+    """Refuse a token without this scope, too: for what only the request's content asks for."""
+    if scope not in current_token().scopes:
+        raise ScopeMissing(scope)
+
+
+def current_token() -> Token:
+    """The token of this request; only behind `admit`."""
+    token: Token = g.token
+    return token
+
+
 def _clean(token: str) -> str:
     if not _FIELD.fullmatch(token):
         raise Unauthorized("The token has characters that no token has.")
@@ -84,7 +131,7 @@ def current_user() -> User:
 
 
 def admin_only(view: Callable[P, R]) -> Callable[P, R]:
-    """Refuse whoever is no admin; below the decorators of the route."""
+    """Refuse whoever is no admin: for pages. Of the API, `needs` says it."""
 
     @functools.wraps(view)
     def checked(*arguments: P.args, **given: P.kwargs) -> R:

@@ -32,7 +32,8 @@ from labfleet.log import get_logger
 from labfleet.protocols import access, service, smart
 from labfleet.protocols.smart import Bounds
 from labfleet.protocols.store import ProtocolStore
-from labfleet.users import service as users
+from labfleet.users.scopes import Scope
+from labfleet.web.auth import admit
 from labfleet.web.services import services
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def advertise(name: str) -> Response:
     wanted = request.args.get("service", "")
     if wanted not in smart.SERVICES:
         raise Malformed("This is spoken by git's smart protocol only.", hint="Use git 1.6.6 or newer.")
-    user = _who()
+    user = _who(Scope.READ if wanted == smart.UPLOAD else Scope.PROTOCOLS)
     bounds, spoken = _bounds(), request.headers.get("Git-Protocol", "")
     with _turn():
         if wanted == smart.UPLOAD or _may_push(user, name):
@@ -84,7 +85,7 @@ def advertise(name: str) -> Response:
 @git.post(f"/<name>.git/{smart.UPLOAD}")
 def fetch(name: str) -> Response:
     """A clone or fetch."""
-    store = _to_read(_who(), name)
+    store = _to_read(_who(Scope.READ), name)
     with ExitStack() as stack:
         stack.enter_context(_turn())
         asked = stack.enter_context(tempfile.TemporaryFile())
@@ -103,7 +104,7 @@ def fetch(name: str) -> Response:
 @git.post(f"/<name>.git/{smart.RECEIVE}")
 def push(name: str) -> Response:
     """A push: judged by the hook, then entered into the catalogue before git is answered."""
-    user = _who()
+    user = _who(Scope.PROTOCOLS)
     kind = f"application/x-{smart.RECEIVE}-result"
     try:
         with _turn():
@@ -152,15 +153,14 @@ def _received(
     return told
 
 
-def _who() -> User:
+def _who(scope: Scope) -> User:
     given = request.authorization
     if given is None or given.type != "basic" or not given.password or given.username is None:
         raise Unauthorized(
             "Give your user name, and an API token as the password.",
             hint="'labfleet git-credential' can do it for you.",
         )
-    with services().sessions.begin() as db:
-        user = users.resolve_token(db, given.password)
+    user = admit(given.password, scope)
     if user.name != given.username:
         raise Unauthorized(
             "The token is of another user.", hint="Give the name of the user whose token it is."

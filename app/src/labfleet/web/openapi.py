@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import json
+from flask import current_app, json
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -47,7 +48,7 @@ _NESTED = re.compile(r"(#/components/schemas/)(?:\w+\.)+(?=\w)")
 OWNERS = ("/share", "/unshare", "/publish", "/withdraw", "/transfer")
 CONFLICTING = ("/cancel", "/retry", "/force-retry", "/reset", "/hold", "/resume", "/jobs/{job}")
 _DELETED = frozenset({"delete_protocol", "delete_dataset", "delete_source", "cancel_fetch"})
-_UUIDS = frozenset({"job", "task", "artifact", "dataset", "session", "source", "fetch"})
+_UUIDS = frozenset({"job", "task", "artifact", "dataset", "session", "source", "fetch", "token"})
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 
 
@@ -57,12 +58,23 @@ def finish(document: dict[str, Any] | str) -> dict[str, Any] | str:
         raise TypeError("the document is made as JSON, never as YAML")
     document = _flat(document)
     document["components"]["schemas"]["Problem"] = PROBLEM_SCHEMA
+    scopes = _scopes()
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method in METHODS:
-                _finish_operation(path, operation)
+                _finish_operation(path, operation, scopes)
     document.pop("servers", None)
     return document
+
+
+def _scopes() -> dict[str, str]:
+    """What each operation takes of a user's token, by its name."""
+    views: list[Any] = list(current_app.view_functions.values())
+    return {
+        view._spec["operation_id"]: view.labfleet_scope.value
+        for view in views
+        if hasattr(view, "labfleet_scope")
+    }
 
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
@@ -75,17 +87,18 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _finish_operation(path: str, operation: dict[str, Any]) -> None:
+def _finish_operation(path: str, operation: dict[str, Any], scopes: Mapping[str, str]) -> None:
     if operation.pop("x-labfleet-unready", False):  # the same shape tells which part does not answer
         operation["responses"]["503"] = {**operation["responses"]["200"], "description": "Some part does not"}
     operation["parameters"] += operation.pop("x-labfleet-parameters", [])
     for parameter in operation["parameters"]:
         _finish_parameter(parameter)
     expected = {"400", "503"}
-    if operation.pop("x-labfleet-admin", False):
-        expected |= {"403"}
     if operation.get("security"):
         expected |= {"401"}
+    if scope := scopes.get(operation["operationId"]):
+        operation["security"] = [{"user": [scope]}]
+        expected |= {"403"}
     if "{" in path:
         expected |= {"404"}
     if path.endswith(OWNERS) or operation["operationId"] in _DELETED:

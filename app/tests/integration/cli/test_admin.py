@@ -108,9 +108,13 @@ def test_a_password_comes_from_a_file_or_a_terminal(run: Run, tmp_path: Path) ->
 def test_tokens_are_made_and_revoked(run: Run, user: User, sessions: sessionmaker[Session]) -> None:
     plain = run("token", "add", user.name, "--name", "robot", "--days", "1").stdout.strip()
     with sessions.begin() as session:
-        assert service.resolve_token(session, plain).name == user.name
+        assert service.resolve_token(session, plain).user.name == user.name
     assert run("token", "revoke", user.name, "--name", "other").stdout == "revoked: 0\n"
-    assert run("token", "revoke", user.name).stdout == "revoked: 1\n"
+    narrow = run("token", "add", user.name, "--scope", "read", "--scope", "data").stdout.strip()
+    with sessions.begin() as session:
+        assert service.resolve_token(session, narrow).scopes == ["read", "data"]
+    assert "is for tokens of admins" in run("token", "add", user.name, "--scope", "admin").stderr
+    assert run("token", "revoke", user.name).stdout == "revoked: 2\n"
     with sessions.begin() as session, pytest.raises(Unauthorized):
         service.resolve_token(session, plain)
     assert "no user 'nobody'" in run("token", "add", "nobody").stderr

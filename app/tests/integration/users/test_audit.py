@@ -106,7 +106,9 @@ def test_no_secret_is_in_it(sessions: Sessions, user: User) -> None:
         "session.refused",
         "token.revoked",
     ]
-    assert rows[1].detail == {"name": "mine", "days": 3} and rows[2].detail == {"browser": "Firefox on Linux"}
+    scopes = ["read", "jobs", "data", "protocols", "account"]
+    assert rows[1].detail == {"name": "mine", "days": 3, "scopes": scopes}
+    assert rows[2].detail == {"browser": "Firefox on Linux"}
 
 
 def test_it_is_read_page_by_page_and_filtered(

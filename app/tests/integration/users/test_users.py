@@ -73,7 +73,7 @@ def test_a_name_or_password_that_will_not_do_is_refused(sessions: Sessions, name
 def test_a_token_names_its_user_and_only_its_hash_is_kept(sessions: Sessions, account: User) -> None:
     with sessions.begin() as session:
         plain = service.issue_token(session, account, "laptop")
-        assert service.resolve_token(session, plain).id == account.id
+        assert service.resolve_token(session, plain).user.id == account.id
         row = session.scalars(select(Token)).one()
     assert plain.startswith("lf_")
     assert len(plain) > 40
@@ -109,7 +109,7 @@ def test_a_revoked_expired_or_unknown_token_is_refused(sessions: Sessions, accou
             with pytest.raises(Unauthorized):
                 service.resolve_token(session, plain)
         for plain in (kept, fresh):
-            assert service.resolve_token(session, plain).name == "grace"
+            assert service.resolve_token(session, plain).user.name == "grace"
         assert service.revoke_token(session, account) == 3
         with pytest.raises(Unauthorized):
             service.resolve_token(session, kept)

@@ -46,11 +46,11 @@ def works(app: APIFlask, plain: str) -> bool:
 
 
 def test_a_token_is_made_shown_once_and_revoked(signed_in: FlaskClient, app: APIFlask) -> None:
-    made = post(signed_in, "/profile/tokens", name="my <script>", days="30").text
+    made = post(signed_in, "/profile/tokens", name="my <script>", days="30", scope=["read", "jobs"]).text
     (plain,) = re.findall(r"lf_[\w-]+", made)
     assert "my &lt;script&gt;" in made and works(app, plain)
     page = signed_in.get("/profile", **BASE).text
-    assert plain not in page
+    assert plain not in page and "read, jobs · made" in page
     (revoke,) = re.findall(r'action="(/profile/tokens/[^"]+/revoke)"', page)
     assert post(signed_in, revoke).status_code == 303
     assert not works(app, plain) and "No tokens" in signed_in.get("/profile", **BASE).text
@@ -58,11 +58,37 @@ def test_a_token_is_made_shown_once_and_revoked(signed_in: FlaskClient, app: API
 
 
 @pytest.mark.parametrize(
-    "form", [{"name": "", "days": "30"}, {"name": "x" * 101, "days": "30"}, {"name": "x", "days": "9999"}]
+    "form",
+    [
+        {"name": "", "days": "30", "scope": "read"},
+        {"name": "x" * 101, "days": "30", "scope": "read"},
+        {"name": "x", "days": "9999", "scope": "read"},
+        {"name": "x", "days": "30"},
+        {"name": "x", "days": "30", "scope": "everything"},
+        {"name": "x", "days": "30", "scope": "admin"},
+    ],
 )
 def test_a_token_that_won_t_do_is_told(signed_in: FlaskClient, form: dict[str, str]) -> None:
     answer = post(signed_in, "/profile/tokens", **form)
     assert answer.status_code == 422 and "lf_" not in answer.text
+    assert "No tokens" in answer.text
+
+
+def test_all_but_admin_is_ticked(
+    browser: FlaskClient, sessions: sessionmaker[Session], app: APIFlask
+) -> None:
+    with sessions.begin() as db:
+        users.add_user(db, "boss", PASSWORD, is_admin=True)
+    assert sign_in(browser, "boss") == 303
+    page = browser.get("/profile", **BASE).text
+    boxes = re.findall(r'name="scope" value="(\w+)"( checked)?', page)
+    assert [name for name, ticked in boxes if ticked] == ["read", "jobs", "data", "protocols", "account"]
+    assert boxes[-1] == ("admin", "")
+    made = post(browser, "/profile/tokens", name="all", days="30", scope=[name for name, _ in boxes]).text
+    (plain,) = re.findall(r"lf_[\w-]+", made)
+    assert "everything · made" in made
+    answer = app.test_client().get("/api/v1/users", headers={"Authorization": f"Bearer {plain}"})
+    assert answer.status_code == 200
 
 
 def test_tokens_of_others_are_not_there(

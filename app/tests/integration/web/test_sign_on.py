@@ -609,7 +609,9 @@ def test_who_has_no_password_gets_none_by_the_back_door(
         db.execute(text("UPDATE sessions SET created_at = created_at - interval '11 minutes'"))
     step = "/profile/second-factor"
     assert post(browser, step, step).status_code == 401
-    plain = re.findall(r"lf_[\w-]+", post(browser, "/profile", "/profile/tokens", name="cli", days="30").text)
+    plain = re.findall(
+        r"lf_[\w-]+", post(browser, "/profile", "/profile/tokens", name="cli", days="30", scope="read").text
+    )
     head = {"Authorization": f"Bearer {plain[0]}"}
     assert app.test_client().get("/api/v1/me", headers=head).json["name"] == "grace"
 

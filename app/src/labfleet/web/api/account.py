@@ -1,4 +1,4 @@
-"""One's own account: mails about one's jobs, the browsers in which one is signed in."""
+"""One's own account: mails about one's jobs, API tokens, the browsers in which one is signed in."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import uuid
 from labfleet.db import models
 from labfleet.mail import notices
 from labfleet.mail.notices import Wish
+from labfleet.users import service as users
 from labfleet.users import sessions
 from labfleet.users.devices import device
+from labfleet.users.scopes import Scope
 from labfleet.web.api import mail_schemas, schemas
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import current_user
+from labfleet.web.auth import current_token, current_user, needs
 from labfleet.web.services import services
 
 
 @user.get("/me/mail")
+@needs(Scope.READ)
 @user.doc(tags=["users"], operation_id="show_job_mails")
 @user.output(mail_schemas.JobMails)
 def show_job_mails() -> mail_schemas.JobMails:
@@ -24,6 +27,7 @@ def show_job_mails() -> mail_schemas.JobMails:
 
 
 @user.put("/me/mail")
+@needs(Scope.ACCOUNT)
 @user.doc(tags=["users"], operation_id="choose_job_mails")
 @user.input(mail_schemas.JobMailsIn)
 @user.output(mail_schemas.JobMails)
@@ -47,7 +51,55 @@ def _job_mails(row: models.User) -> mail_schemas.JobMails:
     )
 
 
+@user.get("/me/tokens")
+@needs(Scope.READ)
+@user.doc(tags=["users"], operation_id="list_tokens")
+@user.output(schemas.Tokens)
+def list_tokens() -> schemas.Tokens:
+    """List your API tokens that are good"""
+    with services().sessions() as db:
+        rows = users.live_tokens(db, current_user())
+    return schemas.Tokens(items=[schemas.Token.model_validate(row) for row in rows])
+
+
+@user.post("/me/tokens")
+@needs(Scope.ACCOUNT)
+@user.doc(tags=["users"], operation_id="make_token")
+@user.input(schemas.TokenIn)
+@user.output(schemas.TokenOut, status_code=201)
+def make_token(json_data: schemas.TokenIn) -> schemas.TokenOut:
+    """Make an API token
+
+    It may do no more than the token that asks (403 `scope_missing`), and is good no longer.
+    """
+    with services().sessions.begin() as db:
+        plain = users.issue_token(
+            db,
+            current_user(),
+            json_data.name,
+            days=json_data.days,
+            wanted=json_data.scopes,
+            maker=current_token(),
+        )
+    return schemas.TokenOut(token=plain)
+
+
+@user.delete("/me/tokens/<uuid:token>")
+@needs(Scope.ACCOUNT)
+@user.doc(tags=["users"], operation_id="revoke_token")
+@user.output({}, status_code=204)
+def revoke_token(token: uuid.UUID) -> tuple[str, int]:
+    """Revoke one of your API tokens
+
+    Tokens that it has made stay good.
+    """
+    with services().sessions.begin() as db:
+        users.revoke_one_token(db, current_user(), token)
+    return "", 204
+
+
 @user.get("/me/sessions")
+@needs(Scope.READ)
 @user.doc(tags=["users"], operation_id="list_sessions")
 @user.output(schemas.BrowserSessions)
 def list_sessions() -> schemas.BrowserSessions:
@@ -70,6 +122,7 @@ def list_sessions() -> schemas.BrowserSessions:
 
 
 @user.delete("/me/sessions/<uuid:session>")
+@needs(Scope.ACCOUNT)
 @user.doc(tags=["users"], operation_id="end_session")
 @user.output({}, status_code=204)
 def end_session(session: uuid.UUID) -> tuple[str, int]:
@@ -80,6 +133,7 @@ def end_session(session: uuid.UUID) -> tuple[str, int]:
 
 
 @user.delete("/me/sessions")
+@needs(Scope.ACCOUNT)
 @user.doc(tags=["users"], operation_id="end_sessions")
 @user.output({}, status_code=204)
 def end_sessions() -> tuple[str, int]:

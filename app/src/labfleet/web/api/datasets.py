@@ -14,10 +14,11 @@ from labfleet.datasets.store import Blob
 from labfleet.db.models import Dataset
 from labfleet.errors import TooLarge
 from labfleet.jobs import quotas
+from labfleet.users.scopes import Scope
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.api.jobs import BYTES
-from labfleet.web.auth import current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.files import receive, send_blob
 from labfleet.web.services import services
 
@@ -25,6 +26,7 @@ BODY = {"required": True, "content": {"*/*": {"schema": {"type": "string", "form
 
 
 @user.post("/datasets")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="upload_dataset", extensions={"requestBody": BODY})
 @user.input(schemas.DatasetQuery, location="query")
 @user.output(schemas.Dataset, status_code=201)
@@ -76,6 +78,7 @@ def _receive(transaction: Session) -> Blob:
 
 
 @user.get("/datasets")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="list_datasets")
 @user.input(schemas.DatasetsQuery, location="query")
 @user.output(schemas.Datasets)
@@ -99,6 +102,7 @@ def dataset_filter(given: schemas.DatasetFilter) -> service.Filter:
 
 
 @user.get("/datasets/facets")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="show_dataset_facets")
 @user.input(schemas.DatasetFilter, location="query")
 @user.output(schemas.Facets)
@@ -115,6 +119,7 @@ def show_facets(query_data: schemas.DatasetFilter) -> schemas.Facets:
 
 
 @user.get("/datasets/<uuid:dataset>")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="show_dataset")
 @user.output(schemas.Dataset)
 def show_dataset(dataset: uuid.UUID) -> schemas.Dataset:
@@ -125,6 +130,7 @@ def show_dataset(dataset: uuid.UUID) -> schemas.Dataset:
 
 
 @user.patch("/datasets/<uuid:dataset>")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="change_dataset")
 @user.input(schemas.DatasetAbout)
 @user.output(schemas.Dataset)
@@ -140,6 +146,7 @@ def change_dataset(dataset: uuid.UUID, json_data: schemas.DatasetAbout) -> schem
 
 
 @user.delete("/datasets/<uuid:dataset>")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="delete_dataset")
 @user.output({}, status_code=204)
 def delete_dataset(dataset: uuid.UUID) -> tuple[str, int]:
@@ -159,6 +166,7 @@ def _changed(change: Callable[[Session], Dataset]) -> schemas.Dataset:
 
 
 @user.post("/datasets/<uuid:dataset>/share")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="share_dataset")
 @user.input(schemas.People)
 @user.output(schemas.Dataset)
@@ -169,6 +177,7 @@ def share_dataset(dataset: uuid.UUID, json_data: schemas.People) -> schemas.Data
 
 
 @user.post("/datasets/<uuid:dataset>/unshare")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="unshare_dataset")
 @user.input(schemas.People)
 @user.output(schemas.Dataset)
@@ -179,6 +188,7 @@ def unshare_dataset(dataset: uuid.UUID, json_data: schemas.People) -> schemas.Da
 
 
 @user.post("/datasets/<uuid:dataset>/publish")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="publish_dataset")
 @user.output(schemas.Dataset)
 def publish_dataset(dataset: uuid.UUID) -> schemas.Dataset:
@@ -187,6 +197,7 @@ def publish_dataset(dataset: uuid.UUID) -> schemas.Dataset:
 
 
 @user.post("/datasets/<uuid:dataset>/withdraw")
+@needs(Scope.DATA)
 @user.doc(tags=["datasets"], operation_id="withdraw_dataset")
 @user.output(schemas.Dataset)
 def withdraw_dataset(dataset: uuid.UUID) -> schemas.Dataset:
@@ -195,6 +206,7 @@ def withdraw_dataset(dataset: uuid.UUID) -> schemas.Dataset:
 
 
 @user.get("/datasets/<uuid:dataset>/versions")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="list_dataset_versions")
 @user.output(schemas.Datasets)
 def list_dataset_versions(dataset: uuid.UUID) -> schemas.Datasets:
@@ -205,6 +217,7 @@ def list_dataset_versions(dataset: uuid.UUID) -> schemas.Datasets:
 
 
 @user.get("/datasets/<uuid:dataset>/preview")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="show_dataset_preview")
 @user.output(schemas.Preview)
 def show_preview(dataset: uuid.UUID) -> schemas.Preview:
@@ -220,6 +233,7 @@ def show_preview(dataset: uuid.UUID) -> schemas.Preview:
 
 
 @user.post("/datasets/<uuid:dataset>/preview")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="make_dataset_preview")
 @user.output(schemas.Preview, status_code=202)
 def make_preview(dataset: uuid.UUID) -> schemas.Preview:
@@ -231,6 +245,7 @@ def make_preview(dataset: uuid.UUID) -> schemas.Preview:
 
 
 @user.get("/datasets/<uuid:dataset>/content")
+@needs(Scope.READ)
 @user.doc(tags=["datasets"], operation_id="download_dataset", responses=BYTES)
 def download_dataset(dataset: uuid.UUID) -> Response:
     """Download a dataset"""

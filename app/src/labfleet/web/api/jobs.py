@@ -21,10 +21,11 @@ from labfleet.jobs.needs import Needs
 from labfleet.jobs.plan import make_plan
 from labfleet.jobs.spec import JobSpec
 from labfleet.mail import notices
+from labfleet.users.scopes import Scope
 from labfleet.web import tracing
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.files import attachment, send_blob
 from labfleet.web.services import services
 
@@ -49,6 +50,7 @@ BYTES: Responses = {200: {"description": "The bytes", "content": {"*/*": BINARY}
 
 
 @user.post("/jobs")
+@needs(Scope.JOBS)
 @user.doc(tags=["jobs"], operation_id="submit_job", extensions={"x-labfleet-parameters": [KEY_HEADER]})
 @user.input(schemas.SubmitQuery, location="query")
 @user.input(schemas.JobIn)
@@ -135,6 +137,7 @@ def idempotency_key() -> str | None:
 
 
 @user.get("/jobs")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="list_jobs")
 @user.input(schemas.JobsQuery, location="query")
 @user.output(schemas.Jobs)
@@ -168,6 +171,7 @@ def job_filter(given: schemas.JobFilter) -> search.Filter:
 
 
 @user.get("/jobs/<uuid:job>")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="show_job")
 @user.output(schemas.Job)
 def show_job(job: uuid.UUID) -> schemas.Job:
@@ -177,6 +181,7 @@ def show_job(job: uuid.UUID) -> schemas.Job:
 
 
 @user.get("/jobs/<uuid:job>/tasks")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="list_tasks")
 @user.input(schemas.TasksQuery, location="query")
 @user.output(schemas.Tasks)
@@ -192,6 +197,7 @@ def list_tasks(job: uuid.UUID, query_data: schemas.TasksQuery) -> schemas.Tasks:
 
 
 @user.get("/jobs/<uuid:job>/events")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="list_job_events")
 @user.input(schemas.TimelineQuery, location="query")
 @user.output(schemas.Timeline)
@@ -206,6 +212,7 @@ def list_job_events(job: uuid.UUID, query_data: schemas.TimelineQuery) -> schema
 
 
 @user.get("/jobs/<uuid:job>/results")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="list_results")
 @user.input(schemas.PageQuery, location="query")
 @user.output(schemas.Results)
@@ -221,6 +228,7 @@ def list_results(job: uuid.UUID, query_data: schemas.PageQuery) -> schemas.Resul
 
 
 @user.get("/jobs/<uuid:job>/deliveries")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="list_deliveries")
 @user.output(schemas.Deliveries)
 def list_deliveries(job: uuid.UUID) -> schemas.Deliveries:
@@ -231,6 +239,7 @@ def list_deliveries(job: uuid.UUID) -> schemas.Deliveries:
 
 
 @user.get("/jobs/<uuid:job>/crate")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="export_job", responses=ZIP)
 def export_job(job: uuid.UUID) -> Response:
     """Export a job as an RO-Crate
@@ -253,6 +262,7 @@ def crate_of(job: uuid.UUID, viewer: models.User) -> Response:
 
 
 @user.get("/tasks/<uuid:task>")
+@needs(Scope.READ)
 @user.doc(tags=["tasks"], operation_id="show_task")
 @user.output(schemas.Task)
 def show_task(task: uuid.UUID) -> schemas.Task:
@@ -263,6 +273,7 @@ def show_task(task: uuid.UUID) -> schemas.Task:
 
 
 @user.get("/tasks/<uuid:task>/provenance")
+@needs(Scope.READ)
 @user.doc(tags=["tasks"], operation_id="show_provenance")
 @user.output(schemas.Provenance)
 def show_provenance(task: uuid.UUID) -> schemas.Provenance:
@@ -272,6 +283,7 @@ def show_provenance(task: uuid.UUID) -> schemas.Provenance:
 
 
 @user.get("/tasks/<uuid:task>/log")
+@needs(Scope.READ)
 @user.doc(tags=["tasks"], operation_id="read_log", responses=TEXT)
 @user.input(schemas.LogQuery, location="query")
 def read_log(task: uuid.UUID, query_data: schemas.LogQuery) -> Response:
@@ -288,6 +300,7 @@ def read_log(task: uuid.UUID, query_data: schemas.LogQuery) -> Response:
 
 
 @user.get("/tasks/<uuid:task>/events")
+@needs(Scope.READ)
 @user.doc(tags=["tasks"], operation_id="list_events")
 @user.output(schemas.Events)
 def list_events(task: uuid.UUID) -> schemas.Events:
@@ -298,6 +311,7 @@ def list_events(task: uuid.UUID) -> schemas.Events:
 
 
 @user.get("/tasks/<uuid:task>/artifacts")
+@needs(Scope.READ)
 @user.doc(tags=["artifacts"], operation_id="list_artifacts")
 @user.output(schemas.Artifacts)
 def list_artifacts(task: uuid.UUID) -> schemas.Artifacts:
@@ -307,6 +321,7 @@ def list_artifacts(task: uuid.UUID) -> schemas.Artifacts:
 
 
 @user.get("/artifacts/<uuid:artifact>")
+@needs(Scope.READ)
 @user.doc(tags=["artifacts"], operation_id="show_artifact")
 @user.output(schemas.Artifact)
 def show_artifact(artifact: uuid.UUID) -> schemas.Artifact:
@@ -316,6 +331,7 @@ def show_artifact(artifact: uuid.UUID) -> schemas.Artifact:
 
 
 @user.get("/artifacts/<uuid:artifact>/content")
+@needs(Scope.READ)
 @user.doc(tags=["artifacts"], operation_id="download_artifact", responses=BYTES)
 def download_artifact(artifact: uuid.UUID) -> Response:
     """Download an artifact"""

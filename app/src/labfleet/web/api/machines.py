@@ -9,10 +9,11 @@ from labfleet.jobs import fleet, presence
 from labfleet.jobs.presence import Presence
 from labfleet.jobs.webhooks import secret_of
 from labfleet.users import service as users
+from labfleet.users.scopes import Scope
 from labfleet.web import probes
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import anyone, user, workers
-from labfleet.web.auth import check_second_factor, current_user, lacks_second_factor, sign_in
+from labfleet.web.auth import check_second_factor, current_user, lacks_second_factor, needs, sign_in
 from labfleet.web.services import services
 from labfleet.web.tracing import known
 
@@ -37,10 +38,13 @@ def login(json_data: schemas.Login) -> schemas.TokenOut:
         )
     known(found)
     with services().sessions.begin() as db:
-        return schemas.TokenOut(token=users.issue_token(db, found, json_data.name, days=TOKEN_DAYS))
+        return schemas.TokenOut(
+            token=users.issue_token(db, found, json_data.name, days=TOKEN_DAYS, wanted=json_data.scopes)
+        )
 
 
 @user.get("/me")
+@needs(Scope.READ)
 @user.doc(tags=["users"], operation_id="me")
 @user.output(schemas.Me)
 def me() -> schemas.Me:
@@ -49,6 +53,7 @@ def me() -> schemas.Me:
 
 
 @user.get("/me/webhook-secret")
+@needs(Scope.ACCOUNT)
 @user.doc(tags=["users"], operation_id="show_webhook_secret")
 @user.output(schemas.WebhookSecret)
 def show_webhook_secret() -> schemas.WebhookSecret:
@@ -60,6 +65,7 @@ def show_webhook_secret() -> schemas.WebhookSecret:
 
 
 @user.get("/workers")
+@needs(Scope.READ)
 @user.doc(tags=["workers"], operation_id="list_workers")
 @user.output(schemas.Workers)
 def list_workers() -> schemas.Workers:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from labfleet.db import models
 from labfleet.mail import outbox, texts
 from labfleet.users import audit, links
 from labfleet.users.audit import Action
+from labfleet.users.scopes import Scope
 from labfleet.web.api import mail_schemas as schemas
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import admin_only, current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.services import services
-
-ADMIN: dict[str, Any] = {"x-labfleet-admin": True}
 
 
 @user.get("/mail")
-@user.doc(tags=["users"], operation_id="show_mail", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="show_mail")
 @user.output(schemas.MailState)
-@admin_only
 def show_mail() -> schemas.MailState:
     """Tell whether mail is set up, and how mails go"""
     section = services().settings.mail
@@ -38,10 +36,10 @@ def show_mail() -> schemas.MailState:
 
 
 @user.get("/mail/messages")
-@user.doc(tags=["users"], operation_id="list_mails", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="list_mails")
 @user.input(schemas.MailQuery, location="query")
 @user.output(schemas.Mails)
-@admin_only
 def list_mails(query_data: schemas.MailQuery) -> schemas.Mails:
     """List the mails that were written last
 
@@ -53,9 +51,9 @@ def list_mails(query_data: schemas.MailQuery) -> schemas.Mails:
 
 
 @user.get("/mail/messages/<uuid:mail>")
-@user.doc(tags=["users"], operation_id="get_mail", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="get_mail")
 @user.output(schemas.Mail)
-@admin_only
 def get_mail(mail: uuid.UUID) -> schemas.Mail:
     """Tell how one mail went"""
     with services().sessions() as db:
@@ -63,10 +61,10 @@ def get_mail(mail: uuid.UUID) -> schemas.Mail:
 
 
 @user.post("/mail/test")
-@user.doc(tags=["users"], operation_id="try_mail", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="try_mail")
 @user.input(schemas.MailTest)
 @user.output(schemas.Mail, status_code=202)
-@admin_only
 def try_mail(json_data: schemas.MailTest) -> schemas.Mail:
     """Send a mail to try it out
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from labfleet.db import models
 from labfleet.users import audit, invitations, people, sessions
 from labfleet.users import service as users
+from labfleet.users.scopes import Scope
 from labfleet.web.api import people_schemas as schemas
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import admin_only, current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.services import services
-
-ADMIN: dict[str, Any] = {"x-labfleet-admin": True}
 
 
 @user.get("/users")
-@user.doc(tags=["users"], operation_id="list_users", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="list_users")
 @user.input(schemas.PeopleQuery, location="query")
 @user.output(schemas.Accounts)
-@admin_only
 def list_users(query_data: schemas.PeopleQuery) -> schemas.Accounts:
     """List the users"""
     with services().sessions() as db:
@@ -31,10 +29,10 @@ def list_users(query_data: schemas.PeopleQuery) -> schemas.Accounts:
 
 
 @user.post("/users")
-@user.doc(tags=["users"], operation_id="add_user", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="add_user")
 @user.input(schemas.PersonIn)
 @user.output(schemas.Person, status_code=201)
-@admin_only
 def add_user(json_data: schemas.PersonIn) -> schemas.Person:
     """Make a user"""
     with services().sessions.begin() as db:
@@ -42,9 +40,9 @@ def add_user(json_data: schemas.PersonIn) -> schemas.Person:
 
 
 @user.get("/users/<name>")
-@user.doc(tags=["users"], operation_id="show_user", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="show_user")
 @user.output(schemas.Person)
-@admin_only
 def show_user(name: str) -> schemas.Person:
     """Show a user"""
     with services().sessions() as db:
@@ -52,10 +50,10 @@ def show_user(name: str) -> schemas.Person:
 
 
 @user.patch("/users/<name>")
-@user.doc(tags=["users"], operation_id="change_user", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="change_user")
 @user.input(schemas.PersonChange)
 @user.output(schemas.Person)
-@admin_only
 def change_user(name: str, json_data: schemas.PersonChange) -> schemas.Person:
     """Disable or enable a user, make him an admin or not
 
@@ -70,10 +68,10 @@ def change_user(name: str, json_data: schemas.PersonChange) -> schemas.Person:
 
 
 @user.put("/users/<name>/password")
-@user.doc(tags=["users"], operation_id="reset_password", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="reset_password")
 @user.input(schemas.PasswordIn)
 @user.output({}, status_code=204)
-@admin_only
 def reset_password(name: str, json_data: schemas.PasswordIn) -> tuple[str, int]:
     """Give a user another password
 
@@ -85,9 +83,9 @@ def reset_password(name: str, json_data: schemas.PasswordIn) -> tuple[str, int]:
 
 
 @user.delete("/users/<name>/second-factor")
-@user.doc(tags=["users"], operation_id="reset_second_factor", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="reset_second_factor")
 @user.output({}, status_code=204)
-@admin_only
 def reset_second_factor(name: str) -> tuple[str, int]:
     """Switch off the second factor of a user who has lost it"""
     with services().sessions.begin() as db:
@@ -96,9 +94,9 @@ def reset_second_factor(name: str) -> tuple[str, int]:
 
 
 @user.delete("/users/<name>/sessions")
-@user.doc(tags=["users"], operation_id="end_user_sessions", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="end_user_sessions")
 @user.output({}, status_code=204)
-@admin_only
 def end_user_sessions(name: str) -> tuple[str, int]:
     """Sign a user out everywhere"""
     with services().sessions.begin() as db:
@@ -107,9 +105,9 @@ def end_user_sessions(name: str) -> tuple[str, int]:
 
 
 @user.delete("/users/<name>/tokens")
-@user.doc(tags=["users"], operation_id="revoke_user_tokens", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="revoke_user_tokens")
 @user.output({}, status_code=204)
-@admin_only
 def revoke_user_tokens(name: str) -> tuple[str, int]:
     """Revoke all tokens of a user"""
     with services().sessions.begin() as db:
@@ -118,9 +116,9 @@ def revoke_user_tokens(name: str) -> tuple[str, int]:
 
 
 @user.get("/invitations")
-@user.doc(tags=["users"], operation_id="list_invitations", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="list_invitations")
 @user.output(schemas.Invitations)
-@admin_only
 def list_invitations() -> schemas.Invitations:
     """List the invitations that nobody has followed yet"""
     with services().sessions() as db:
@@ -129,10 +127,10 @@ def list_invitations() -> schemas.Invitations:
 
 
 @user.post("/invitations")
-@user.doc(tags=["users"], operation_id="invite", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="invite")
 @user.input(schemas.InvitationIn)
 @user.output(schemas.Invitation, status_code=201)
-@admin_only
 def invite(json_data: schemas.InvitationIn) -> schemas.Invitation:
     """Invite somebody by mail
 
@@ -145,9 +143,9 @@ def invite(json_data: schemas.InvitationIn) -> schemas.Invitation:
 
 
 @user.post("/invitations/<uuid:invitation>/resend")
-@user.doc(tags=["users"], operation_id="send_invitation_again", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="send_invitation_again")
 @user.output(schemas.Invitation)
-@admin_only
 def send_invitation_again(invitation: uuid.UUID) -> schemas.Invitation:
     """Send an invitation again
 
@@ -159,9 +157,9 @@ def send_invitation_again(invitation: uuid.UUID) -> schemas.Invitation:
 
 
 @user.delete("/invitations/<uuid:invitation>")
-@user.doc(tags=["users"], operation_id="withdraw_invitation", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="withdraw_invitation")
 @user.output({}, status_code=204)
-@admin_only
 def withdraw_invitation(invitation: uuid.UUID) -> tuple[str, int]:
     """Take an invitation back"""
     with services().sessions.begin() as db:
@@ -170,10 +168,10 @@ def withdraw_invitation(invitation: uuid.UUID) -> tuple[str, int]:
 
 
 @user.get("/audit")
-@user.doc(tags=["users"], operation_id="list_audit", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="list_audit")
 @user.input(schemas.AuditQuery, location="query")
 @user.output(schemas.AuditLog)
-@admin_only
 def list_audit(query_data: schemas.AuditQuery) -> schemas.AuditLog:
     """Read the audit log, the newest entries first"""
     with services().sessions() as db:

@@ -14,10 +14,11 @@ from labfleet.protocols.check import check_archive
 from labfleet.protocols.compare import interface_changes
 from labfleet.protocols.interface import interface_of
 from labfleet.protocols.manifest import Manifest
+from labfleet.users.scopes import Scope
 from labfleet.web import self_testing
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.files import read_body
 from labfleet.web.keeping import keep_archive
 from labfleet.web.services import services
@@ -28,6 +29,7 @@ Kept = tuple[schemas.KeptVersion, int, dict[str, str]]
 
 
 @user.get("/protocols")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="list_protocols")
 @user.input(schemas.ProtocolQuery, location="query")
 @user.output(schemas.Protocols)
@@ -39,6 +41,7 @@ def list_protocols(query_data: schemas.ProtocolQuery) -> schemas.Protocols:
 
 
 @user.post("/protocols")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="send_protocol", extensions={"requestBody": BODY})
 @user.output(schemas.KeptVersion, status_code=201)
 def send_protocol() -> Kept:
@@ -52,6 +55,7 @@ def send_protocol() -> Kept:
 
 
 @user.get("/protocols/<name>")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="show_protocol")
 @user.output(schemas.Protocol)
 def show_protocol(name: str) -> schemas.Protocol:
@@ -61,6 +65,7 @@ def show_protocol(name: str) -> schemas.Protocol:
 
 
 @user.delete("/protocols/<name>")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="delete_protocol")
 @user.output({}, status_code=204)
 def delete_protocol(name: str) -> tuple[str, int]:
@@ -72,6 +77,7 @@ def delete_protocol(name: str) -> tuple[str, int]:
 
 
 @user.get("/protocols/<name>/versions")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="list_versions")
 @user.output(schemas.Versions)
 def list_versions(name: str) -> schemas.Versions:
@@ -82,6 +88,7 @@ def list_versions(name: str) -> schemas.Versions:
 
 
 @user.post("/protocols/<name>/versions")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="send_version", extensions={"requestBody": BODY})
 @user.output(schemas.KeptVersion, status_code=201)
 def send_version(name: str) -> Kept:
@@ -104,6 +111,7 @@ def _keep(name: str | None) -> Kept:
 
 
 @user.get("/protocols/<name>/interface")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="show_interface")
 @user.input(schemas.VersionQuery, location="query")
 @user.output(schemas.KeptInterface)
@@ -126,6 +134,7 @@ def interface(version: ProtocolVersion) -> schemas.KeptInterface:
 
 
 @user.get("/protocols/<name>/self-tests")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="list_self_tests")
 @user.output(schemas.SelfTests)
 def list_self_tests(name: str) -> schemas.SelfTests:
@@ -142,6 +151,7 @@ def self_tests_of(name: str) -> list[schemas.SelfTest]:
 
 
 @user.post("/protocols/<name>/self-tests")
+@needs(Scope.JOBS)
 @user.doc(tags=["protocols"], operation_id="try_version")
 @user.input(schemas.SelfTestIn)
 @user.output(schemas.SelfTest, status_code=202)
@@ -157,6 +167,7 @@ def try_version(name: str, json_data: schemas.SelfTestIn) -> tuple[schemas.SelfT
 
 
 @user.get("/protocols/<name>/compare")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="compare_versions")
 @user.input(schemas.CompareQuery, location="query")
 @user.output(schemas.Comparison)
@@ -181,6 +192,7 @@ def comparison(db: Session, name: str, base: str, head: str | None) -> schemas.C
 
 
 @user.post("/protocols/check")
+@needs(Scope.READ)
 @user.doc(tags=["protocols"], operation_id="check_protocol", extensions={"requestBody": BODY})
 @user.output(schemas.Check)
 def check_protocol() -> schemas.Check:
@@ -194,6 +206,7 @@ def check_protocol() -> schemas.Check:
 
 
 @user.post("/protocols/<name>/share")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="share_protocol")
 @user.input(schemas.People)
 @user.output(schemas.Protocol)
@@ -205,6 +218,7 @@ def share_protocol(name: str, json_data: schemas.People) -> schemas.Protocol:
 
 
 @user.post("/protocols/<name>/unshare")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="unshare_protocol")
 @user.input(schemas.People)
 @user.output(schemas.Protocol)
@@ -216,6 +230,7 @@ def unshare_protocol(name: str, json_data: schemas.People) -> schemas.Protocol:
 
 
 @user.post("/protocols/<name>/publish")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="publish_protocol")
 @user.output(schemas.Protocol)
 def publish_protocol(name: str) -> schemas.Protocol:
@@ -224,6 +239,7 @@ def publish_protocol(name: str) -> schemas.Protocol:
 
 
 @user.post("/protocols/<name>/withdraw")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="withdraw_protocol")
 @user.output(schemas.Protocol)
 def withdraw_protocol(name: str) -> schemas.Protocol:
@@ -232,6 +248,7 @@ def withdraw_protocol(name: str) -> schemas.Protocol:
 
 
 @user.post("/protocols/<name>/transfer")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="transfer_protocol")
 @user.input(schemas.NewOwner)
 @user.output(schemas.Protocol)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from labfleet.db import models
 from labfleet.errors import Forbidden
 from labfleet.jobs import explain, fleet, quotas
+from labfleet.users.scopes import Scope
 from labfleet.users.service import get_user
 from labfleet.web.api import queue_schemas, schemas, views
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import admin_only, current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.services import services
-
-ADMIN: dict[str, Any] = {"x-labfleet-admin": True}
 
 
 @user.get("/queue")
+@needs(Scope.READ)
 @user.doc(tags=["queue"], operation_id="show_queue")
 @user.input(queue_schemas.QueueQuery, location="query")
 @user.output(queue_schemas.Queue)
@@ -47,6 +46,7 @@ def show_queue(query_data: queue_schemas.QueueQuery) -> queue_schemas.Queue:
 
 
 @user.get("/jobs/<uuid:job>/queue")
+@needs(Scope.READ)
 @user.doc(tags=["queue"], operation_id="explain_job")
 @user.output(queue_schemas.JobQueue)
 def explain_job(job: uuid.UUID) -> queue_schemas.JobQueue:
@@ -57,7 +57,8 @@ def explain_job(job: uuid.UUID) -> queue_schemas.JobQueue:
 
 
 @user.get("/users/<name>/quota")
-@user.doc(tags=["quotas"], operation_id="show_quota", extensions=ADMIN)
+@needs(Scope.READ)
+@user.doc(tags=["quotas"], operation_id="show_quota")
 @user.output(queue_schemas.Quota)
 def show_quota(name: str) -> queue_schemas.Quota:
     """Show a user's quota and what is in use
@@ -71,10 +72,10 @@ def show_quota(name: str) -> queue_schemas.Quota:
 
 
 @user.patch("/users/<name>/quota")
-@user.doc(tags=["quotas"], operation_id="change_quota", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="change_quota")
 @user.input(queue_schemas.QuotaIn)
 @user.output(queue_schemas.Quota)
-@admin_only
 def change_quota(name: str, json_data: queue_schemas.QuotaIn) -> queue_schemas.Quota:
     """Change a user's quota
 
@@ -101,9 +102,9 @@ def _quota(db: Session, row: models.User) -> queue_schemas.Quota:
 
 
 @user.get("/groups")
-@user.doc(tags=["quotas"], operation_id="list_groups", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="list_groups")
 @user.output(queue_schemas.Groups)
-@admin_only
 def list_groups() -> queue_schemas.Groups:
     """List the groups"""
     with services().sessions() as db:
@@ -111,9 +112,9 @@ def list_groups() -> queue_schemas.Groups:
 
 
 @user.get("/groups/<name>")
-@user.doc(tags=["quotas"], operation_id="show_group", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="show_group")
 @user.output(queue_schemas.Group)
-@admin_only
 def show_group(name: str) -> queue_schemas.Group:
     """Show a group's quota and its users"""
     with services().sessions() as db:
@@ -121,10 +122,10 @@ def show_group(name: str) -> queue_schemas.Group:
 
 
 @user.put("/groups/<name>")
-@user.doc(tags=["quotas"], operation_id="put_group", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="put_group")
 @user.input(queue_schemas.GroupIn)
 @user.output(queue_schemas.Group)
-@admin_only
 def put_group(name: str, json_data: queue_schemas.GroupIn) -> queue_schemas.Group:
     """Make a group, or set its quota anew"""
     with services().sessions.begin() as db:
@@ -132,9 +133,9 @@ def put_group(name: str, json_data: queue_schemas.GroupIn) -> queue_schemas.Grou
 
 
 @user.delete("/groups/<name>")
-@user.doc(tags=["quotas"], operation_id="delete_group", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="delete_group")
 @user.output({}, status_code=204)
-@admin_only
 def delete_group(name: str) -> tuple[str, int]:
     """Delete a group
 
@@ -156,9 +157,9 @@ def _group(db: Session, row: models.Group) -> queue_schemas.Group:
 
 
 @user.get("/reservations")
-@user.doc(tags=["quotas"], operation_id="list_reservations", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="list_reservations")
 @user.output(queue_schemas.Reservations)
-@admin_only
 def list_reservations() -> queue_schemas.Reservations:
     """List the reservations"""
     with services().sessions() as db:
@@ -169,9 +170,9 @@ def list_reservations() -> queue_schemas.Reservations:
 
 
 @user.get("/reservations/<key>")
-@user.doc(tags=["quotas"], operation_id="show_reservation", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="show_reservation")
 @user.output(queue_schemas.Reservation)
-@admin_only
 def show_reservation(key: str) -> queue_schemas.Reservation:
     """Show how many slots are kept for a key"""
     with services().sessions() as db:
@@ -179,10 +180,10 @@ def show_reservation(key: str) -> queue_schemas.Reservation:
 
 
 @user.put("/reservations/<key>")
-@user.doc(tags=["quotas"], operation_id="put_reservation", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="put_reservation")
 @user.input(queue_schemas.ReservationIn)
 @user.output(queue_schemas.Reservation)
-@admin_only
 def put_reservation(key: str, json_data: queue_schemas.ReservationIn) -> queue_schemas.Reservation:
     """Keep the last free slots for tasks of a key"""
     with services().sessions.begin() as db:
@@ -190,9 +191,9 @@ def put_reservation(key: str, json_data: queue_schemas.ReservationIn) -> queue_s
 
 
 @user.delete("/reservations/<key>")
-@user.doc(tags=["quotas"], operation_id="delete_reservation", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["quotas"], operation_id="delete_reservation")
 @user.output({}, status_code=204)
-@admin_only
 def delete_reservation(key: str) -> tuple[str, int]:
     """Keep no slots for a key any more"""
     with services().sessions.begin() as db:
@@ -201,9 +202,9 @@ def delete_reservation(key: str) -> tuple[str, int]:
 
 
 @user.post("/workers/<name>/drain")
-@user.doc(tags=["workers"], operation_id="drain_worker", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["workers"], operation_id="drain_worker")
 @user.output(schemas.Worker)
-@admin_only
 def drain_worker(name: str) -> schemas.Worker:
     """Give a worker no new tasks
 
@@ -213,9 +214,9 @@ def drain_worker(name: str) -> schemas.Worker:
 
 
 @user.post("/workers/<name>/resume")
-@user.doc(tags=["workers"], operation_id="resume_worker", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["workers"], operation_id="resume_worker")
 @user.output(schemas.Worker)
-@admin_only
 def resume_worker(name: str) -> schemas.Worker:
     """Give a drained worker tasks again"""
     return _drain(name, draining=False)
@@ -229,9 +230,9 @@ def _drain(name: str, *, draining: bool) -> schemas.Worker:
 
 
 @user.delete("/workers/<name>")
-@user.doc(tags=["workers"], operation_id="remove_worker", extensions=ADMIN)
+@needs(Scope.ADMIN)
+@user.doc(tags=["workers"], operation_id="remove_worker")
 @user.output({}, status_code=204)
-@admin_only
 def remove_worker(name: str) -> tuple[str, int]:
     """Forget a worker that is gone for good
 

@@ -12,6 +12,7 @@ from labfleet.jobs import spec
 from labfleet.jobs.spec import Label, Priority, Source
 from labfleet.jobs.states import Failure, Outcome, State
 from labfleet.search import Kind
+from labfleet.users.scopes import Scope
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -62,13 +63,45 @@ class Out(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+Scopes = Annotated[list[Scope], Field(min_length=1, max_length=20)]
+
+
 class Login(In):
-    """A user's name and password, and where he has a second factor a code of it; `name` labels the token."""
+    """A user's name and password, and where he has a second factor a code of it; `name` labels the token.
+
+    Without `scopes` it may do all that the user may.
+    """
 
     user: Name
     password: Annotated[str, Field(min_length=1, max_length=1024)]
     name: Annotated[str, Field(max_length=100)] = "login"
     code: Annotated[str, Field(max_length=64)] | None = None
+    scopes: Scopes | None = None
+
+
+class TokenIn(In):
+    """A new token: without `scopes` it may do what yours may, without `days` it is good as long as yours."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    scopes: Scopes | None = None
+
+
+class Token(Out):
+    """One of your tokens: what it is for, what it may do, until when."""
+
+    id: uuid.UUID
+    name: str
+    scopes: list[Scope]
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+
+
+class Tokens(Out):
+    """Your tokens that are good, the newest first."""
+
+    items: list[Token]
 
 
 class TokenOut(Out):

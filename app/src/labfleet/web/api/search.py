@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from labfleet import search
+from labfleet.users.scopes import Scope
 from labfleet.web.api import schemas
 from labfleet.web.api.blueprints import user
-from labfleet.web.auth import current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.services import services
 
 
 @user.get("/search")
+@needs(Scope.READ)
 @user.doc(tags=["search"], operation_id="search")
 @user.input(schemas.SearchQuery, location="query")
 @user.output(schemas.FoundPage)
@@ -22,6 +24,7 @@ def find(query_data: schemas.SearchQuery) -> schemas.FoundPage:
 
 
 @user.get("/search/facets")
+@needs(Scope.READ)
 @user.doc(tags=["search"], operation_id="show_search_facets")
 @user.input(schemas.SearchFilter, location="query")
 @user.output(schemas.SearchFacets)

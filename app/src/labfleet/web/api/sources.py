@@ -9,14 +9,16 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import Source
 from labfleet.sources import access, fetches, imports, service
+from labfleet.users.scopes import Scope
 from labfleet.web.api import source_schemas, source_views
 from labfleet.web.api.blueprints import user
 from labfleet.web.api.schemas import People
-from labfleet.web.auth import current_user
+from labfleet.web.auth import also_needs, current_user, needs
 from labfleet.web.services import services
 
 
 @user.get("/sources/handlers")
+@needs(Scope.READ)
 @user.doc(tags=["sources"], operation_id="list_source_handlers")
 @user.output(source_schemas.SourceHandlers)
 def list_source_handlers() -> source_schemas.SourceHandlers:
@@ -32,6 +34,7 @@ def list_source_handlers() -> source_schemas.SourceHandlers:
 
 
 @user.get("/sources")
+@needs(Scope.READ)
 @user.doc(tags=["sources"], operation_id="list_sources")
 @user.output(source_schemas.DataSources)
 def list_sources() -> source_schemas.DataSources:
@@ -42,6 +45,7 @@ def list_sources() -> source_schemas.DataSources:
 
 
 @user.post("/sources")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="add_source")
 @user.input(source_schemas.SourceIn)
 @user.output(source_schemas.DataSource, status_code=201)
@@ -71,6 +75,7 @@ def add_source(
 
 
 @user.post("/protocols/import")
+@needs(Scope.PROTOCOLS)
 @user.doc(tags=["protocols"], operation_id="import_protocol")
 @user.input(source_schemas.ImportIn)
 @user.output(source_schemas.Fetch, status_code=202)
@@ -107,6 +112,7 @@ def _told(change: Callable[[Session], Source]) -> source_schemas.DataSource:
 
 
 @user.get("/sources/<uuid:source>")
+@needs(Scope.READ)
 @user.doc(tags=["sources"], operation_id="show_source")
 @user.output(source_schemas.DataSource)
 def show_source(source: uuid.UUID) -> source_schemas.DataSource:
@@ -115,6 +121,7 @@ def show_source(source: uuid.UUID) -> source_schemas.DataSource:
 
 
 @user.patch("/sources/<uuid:source>")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="change_source")
 @user.input(source_schemas.SourceChange)
 @user.output(source_schemas.DataSource)
@@ -136,6 +143,7 @@ def change_source(source: uuid.UUID, json_data: source_schemas.SourceChange) -> 
 
 
 @user.delete("/sources/<uuid:source>")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="delete_source")
 @user.output({}, status_code=204)
 def delete_source(source: uuid.UUID) -> tuple[str, int]:
@@ -149,6 +157,7 @@ def delete_source(source: uuid.UUID) -> tuple[str, int]:
 
 
 @user.post("/sources/<uuid:source>/share")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="share_source")
 @user.input(People)
 @user.output(source_schemas.DataSource)
@@ -161,6 +170,7 @@ def share_source(source: uuid.UUID, json_data: People) -> source_schemas.DataSou
 
 
 @user.post("/sources/<uuid:source>/unshare")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="unshare_source")
 @user.input(People)
 @user.output(source_schemas.DataSource)
@@ -170,6 +180,7 @@ def unshare_source(source: uuid.UUID, json_data: People) -> source_schemas.DataS
 
 
 @user.post("/sources/<uuid:source>/publish")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="publish_source")
 @user.output(source_schemas.DataSource)
 def publish_source(source: uuid.UUID) -> source_schemas.DataSource:
@@ -178,6 +189,7 @@ def publish_source(source: uuid.UUID) -> source_schemas.DataSource:
 
 
 @user.post("/sources/<uuid:source>/withdraw")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="withdraw_source")
 @user.output(source_schemas.DataSource)
 def withdraw_source(source: uuid.UUID) -> source_schemas.DataSource:
@@ -186,6 +198,7 @@ def withdraw_source(source: uuid.UUID) -> source_schemas.DataSource:
 
 
 @user.get("/sources/<uuid:source>/fetches")
+@needs(Scope.READ)
 @user.doc(tags=["sources"], operation_id="list_fetches")
 @user.input(source_schemas.FetchesQuery, location="query")
 @user.output(source_schemas.Fetches)
@@ -198,6 +211,7 @@ def list_fetches(source: uuid.UUID, query_data: source_schemas.FetchesQuery) -> 
 
 
 @user.post("/sources/<uuid:source>/fetches")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="fetch_source")
 @user.input(source_schemas.FetchIn)
 @user.output(source_schemas.Fetch, status_code=202)
@@ -205,9 +219,12 @@ def fetch_source(source: uuid.UUID, json_data: source_schemas.FetchIn) -> tuple[
     """Fetch a source
 
     202 with the fetch that was begun, or the one that is under way: a source is fetched once at a time.
-    200 with the last one, while what it brought is good and nobody asks for it `anew`.
+    200 with the last one, while what it brought is good and nobody asks for it `anew`. For a source of a
+    protocol the token has to have the scope `protocols`, too.
     """
     with services().sessions.begin() as db:
+        if access.get_source(db, current_user(), source).definition["handler"] == imports.HANDLER:
+            also_needs(Scope.PROTOCOLS)
         found, _ = fetches.ask(
             db, current_user(), source, anew=json_data.anew, kept=services().settings.sources.kept
         )
@@ -216,6 +233,7 @@ def fetch_source(source: uuid.UUID, json_data: source_schemas.FetchIn) -> tuple[
 
 
 @user.get("/sources/<uuid:source>/fetches/<uuid:fetch>")
+@needs(Scope.READ)
 @user.doc(tags=["sources"], operation_id="show_fetch")
 @user.output(source_schemas.Fetch)
 def show_fetch(source: uuid.UUID, fetch: uuid.UUID) -> source_schemas.Fetch:
@@ -226,6 +244,7 @@ def show_fetch(source: uuid.UUID, fetch: uuid.UUID) -> source_schemas.Fetch:
 
 
 @user.post("/sources/<uuid:source>/fetches/<uuid:fetch>/cancel")
+@needs(Scope.DATA)
 @user.doc(tags=["sources"], operation_id="cancel_fetch")
 @user.output(source_schemas.Fetch)
 def cancel_fetch(source: uuid.UUID, fetch: uuid.UUID) -> source_schemas.Fetch:

@@ -10,10 +10,11 @@ from flask import Response, jsonify
 
 from labfleet.errors import LabfleetError
 from labfleet.jobs import search, service, spec, verbs
+from labfleet.users.scopes import Scope
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
 from labfleet.web.api.jobs import Responses, idempotency_key, job_filter, made, shown, submit_spec
-from labfleet.web.auth import current_user
+from labfleet.web.auth import current_user, needs
 from labfleet.web.services import services
 
 SPEC: Responses = {
@@ -56,7 +57,7 @@ def _add(kind: str, verb: str, view: Callable[..., Any], output: type[schemas.Ou
     name = f"{verb.replace('-', '_')}_{kind}"
     view.__name__, view.__doc__ = name, f"{verb.capitalize().replace('-', ' ')} a {kind}\n\n{told}"
     documented = user.doc(tags=[f"{kind}s"], operation_id=name)(user.output(output)(view))
-    user.post(f"/{kind}s/<uuid:{kind}>/{verb}")(documented)
+    user.post(f"/{kind}s/<uuid:{kind}>/{verb}")(needs(Scope.JOBS)(documented))
 
 
 for _verb, _function in verbs.JOB_VERBS.items():
@@ -67,6 +68,7 @@ for _verb, _function in verbs.TASK_VERBS.items():
 
 
 @user.delete("/jobs/<uuid:job>")
+@needs(Scope.JOBS)
 @user.doc(tags=["jobs"], operation_id="delete_job")
 @user.output({}, status_code=204)
 def delete_job(job: uuid.UUID) -> tuple[str, int]:
@@ -77,6 +79,7 @@ def delete_job(job: uuid.UUID) -> tuple[str, int]:
 
 
 @user.patch("/jobs/<uuid:job>")
+@needs(Scope.JOBS)
 @user.doc(tags=["jobs"], operation_id="change_job")
 @user.input(schemas.JobChanges)
 @user.output(schemas.Job)
@@ -88,6 +91,7 @@ def change_job(job: uuid.UUID, json_data: schemas.JobChanges) -> schemas.Job:
 
 
 @user.get("/jobs/<uuid:job>/spec")
+@needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="show_spec", responses=SPEC)
 def show_spec(job: uuid.UUID) -> Response:
     """Show the specification that a job was made of, as it was submitted"""
@@ -96,6 +100,7 @@ def show_spec(job: uuid.UUID) -> Response:
 
 
 @user.post("/jobs/<uuid:job>/resubmit")
+@needs(Scope.JOBS)
 @user.doc(tags=["jobs"], operation_id="resubmit_job")
 @user.input(schemas.Resubmission)
 @user.output(schemas.Job, status_code=201)
@@ -112,6 +117,7 @@ def resubmit_job(job: uuid.UUID, json_data: schemas.Resubmission) -> tuple[schem
 
 
 @user.post("/jobs/bulk")
+@needs(Scope.JOBS)
 @user.doc(tags=["jobs"], operation_id="bulk_jobs")
 @user.input(schemas.Bulk)
 @user.output(schemas.BulkDone)

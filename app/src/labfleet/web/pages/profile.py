@@ -14,6 +14,8 @@ from labfleet.mail.texts import words
 from labfleet.users import identities, recovery, second_factor, sessions
 from labfleet.users import service as users
 from labfleet.users.devices import device
+from labfleet.users.scopes import TOLD, Scope, everything
+from labfleet.users.scopes import words as may
 from labfleet.web import auth
 from labfleet.web.guard import MAX_DEPTH, check_value
 from labfleet.web.pages.frame import pages
@@ -40,7 +42,8 @@ def make_token() -> str | tuple[str, int]:
         if days not in map(str, DAYS):
             raise Invalid("Choose one of the times.")
         with services().sessions.begin() as db:
-            plain = users.issue_token(db, g.user, name, days=int(days))
+            wanted = request.form.getlist("scope")
+            plain = users.issue_token(db, g.user, name, days=int(days), wanted=wanted)
     except LabfleetError as error:
         return _page(problem=error.problem()), error.status
     return _page(token=plain)
@@ -142,6 +145,8 @@ def _page(**more: object) -> str:
             factor=second_factor.is_on(db, g.user),
             left=second_factor.codes_left(db, g.user),
             days=DAYS,
+            scopes=[(scope, TOLD[scope], scope is not Scope.ADMIN) for scope in everything(g.user)],
+            may=may,
             mail_on=services().post.on,
             digest=words(services().settings.mail.digest_minutes * 60),
             chosen=request.args.get("chosen") == "1",
