@@ -35,7 +35,7 @@ REPORT = {
 
 
 SUMMARY = {
-    *("id", "state", "label", "labels", "note", "owner", "priority", "held", "webhook", "protocols"),
+    *("id", "state", "label", "labels", "note", "owner", "priority", "held", "webhook", "mail", "protocols"),
     *("progress", "counts", "created_at", "finished_at"),
 }
 
