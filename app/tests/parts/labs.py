@@ -27,6 +27,7 @@ _NETWORKS = (
     "metrics",
     "fleet",
     "standby",
+    "join",
 )
 
 
