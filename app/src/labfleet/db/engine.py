@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.config import DatabaseSection
@@ -44,6 +44,21 @@ def _of_several(database: DatabaseSection) -> dict[str, str]:
         "keepalives_interval": str(max(seconds // 4, 1)),
         "keepalives_count": "2",
     }
+
+
+MANY_ROWS = 500
+"""From here on a plan made for a small table costs more than making it anew."""
+
+
+def forget_plans(session: Session, rows: int) -> None:
+    """To be called before so many rows are written that refer to others of which as many are new.
+
+    The check of each reference keeps its plan as long as the connection lasts. Made when the table was one
+    page, it reads the whole table for each row: minutes for a large job in a lab that has run ten small ones.
+    """
+    if rows >= MANY_ROWS:
+        session.flush()
+        session.execute(text("DISCARD PLANS"))
 
 
 def libpq_url(url: URL) -> str:

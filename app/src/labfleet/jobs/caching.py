@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
+from labfleet.db.engine import forget_plans
 from labfleet.db.models import Artifact, Attempt, Job, Task
 from labfleet.jobs import inputs, transition
 from labfleet.jobs.states import Event, State
@@ -103,6 +104,7 @@ def _copy_results(session: Session, ids: list[uuid.UUID]) -> None:
     )
     columns = ["task_id", "number", "worker", "claim_id", "ended_at", "outcome", "message", "environment"]
     session.execute(insert(Attempt).from_select(columns, attempts))
+    forget_plans(session, len(ids))
     results = (
         select(
             Task.id,

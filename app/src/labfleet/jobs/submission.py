@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from labfleet.config import JobsSection, MailSection, WebhooksSection
+from labfleet.db.engine import forget_plans
 from labfleet.db.models import Job, Node, User
 from labfleet.errors import Forbidden, IdempotencyMismatch, Invalid
 from labfleet.jobs import flow, outbox, terms, transition, webhooks
@@ -60,6 +61,7 @@ def submit(
     }
     for leaf in plan.leaves:
         _insert_tasks(session, of_all, leaf)
+    forget_plans(session, plan.total)
     transition.note_submitted(session, job_id)
     if plan.misfits:
         terms.end(session, transition.lock_job(session, job_id), plan.misfits)

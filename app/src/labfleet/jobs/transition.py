@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
+from labfleet.db.engine import forget_plans
 from labfleet.db.models import EventRow, Job, Task
 from labfleet.errors import IllegalTransition, NotFound
 from labfleet.jobs import webhooks
@@ -123,6 +124,7 @@ def apply_many(  # noqa: PLR0917  (as `apply`, with what many tasks need more)
     statement = update(Task).where(among(found)).values(changed)
     session.execute(statement, execution_options={"synchronize_session": False})
     session.expire_all()
+    forget_plans(session, len(found))
     note(session, among(found), event, before, **detail)
     change: Counter[str] = Counter()
     for row in rows:

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.config import JobsSection
@@ -257,6 +257,28 @@ def test_a_large_sweep_is_submitted_in_one_piece(lab: Lab) -> None:
     assert lab.job(job).tasks_total == 70_000
     lab.do("cancel", job)
     assert lab.job(job).state == "cancelled"
+
+
+def test_what_a_small_lab_has_taught_the_database_does_not_slow_a_large_job(lab: Lab) -> None:
+    # Checks of references keep the plan of a table that was one page: to read all of it for each row.
+    with lab.sessions.begin() as session:
+        lab.do("cancel", lab.submit(leaf("small")))
+        session.execute(text("ANALYZE"))
+    for _ in range(10):
+        lab.do("cancel", lab.submit(leaf("small")))
+    before = rows_read(lab)
+    lab.do("cancel", lab.submit(leaf("fit", sweep={"grid": {"parameters.times": list(range(7000))}})))
+    assert rows_read(lab) - before < 40 * 7000
+
+
+def rows_read(lab: Lab) -> int:
+    """How many rows of tasks were read because nothing led to them."""
+    with lab.sessions.begin() as session:
+        session.execute(text("SELECT pg_stat_force_next_flush()"))
+    with lab.sessions() as session:
+        return (
+            session.scalar(text("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'tasks'")) or 0
+        )
 
 
 @pytest.mark.parametrize(
