@@ -43,3 +43,6 @@ def _more(detail: dict[str, Any]) -> str:
 
 def _origin(item: dict[str, Any]) -> str:
     return f"{item['via']} {item['address']}".strip()
+
+
+COMMANDS: list[click.Command] = [audit]

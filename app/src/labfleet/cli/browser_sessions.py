@@ -46,3 +46,6 @@ def session_end(client: Client, which: str | None, everywhere: bool) -> None:
         raise Invalid("A session or --all.", hint="'labfleet session list' shows the sessions.")
     client.delete(at("me", "sessions") if which is None else at("me", "sessions", which))
     click.echo("All browsers are signed out." if which is None else "That browser is signed out.")
+
+
+COMMANDS: list[click.Command] = [session]

@@ -211,3 +211,6 @@ def _worker_row(worker: dict[str, Any]) -> tuple[Any, ...]:
     keys, tags, seen = " ".join(worker["keys"]), " ".join(worker["tags"]), local_time(worker["last_seen"])
     busy = f"{worker['slots'] - worker['free_slots']}/{worker['slots']}"
     return worker["name"], state, keys, tags, busy, f"{worker['load1']:.2f}", worker["cores"], seen
+
+
+COMMANDS: list[click.Command] = [datasets, workers]

@@ -201,3 +201,6 @@ def _sweep(values: Any, datasets: Mapping[str, str]) -> Any:
 
 def _yours(given: Any, datasets: Mapping[str, str]) -> Any:
     return datasets.get(given, given) if isinstance(given, str) else given
+
+
+COMMANDS: list[click.Command] = [export_job, import_job]

@@ -30,3 +30,6 @@ def git_credential(action: str) -> None:
         with Client(known.url, known.token, known.ca_file) as client:
             name = client.get("me")["name"]
     click.echo(f"username={name}\npassword={known.token}")
+
+
+COMMANDS: list[click.Command] = [git_credential]

@@ -56,3 +56,6 @@ def invitation_withdraw(client: Client, which: str) -> None:
     """Take INVITATION back: its link is good no more."""
     client.delete(at("invitations", which))
     click.echo("It is taken back.")
+
+
+COMMANDS: list[click.Command] = [invitation]

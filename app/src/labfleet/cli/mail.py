@@ -112,3 +112,6 @@ def mail_list(client: Client, waiting: bool, limit: int, as_json: bool) -> None:
         for item in items
     ]
     table(("written", "state", "to", "subject", "tries", "last error"), rows, "No mail was written yet.")
+
+
+COMMANDS: list[click.Command] = [mail]

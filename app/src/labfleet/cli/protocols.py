@@ -359,3 +359,6 @@ def _packed(directory: Path) -> bytes:
                 info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+COMMANDS: list[click.Command] = [protocols]

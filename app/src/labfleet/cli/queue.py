@@ -18,7 +18,7 @@ from labfleet.cli.output import (
     with_client,
 )
 from labfleet.errors import Invalid
-from labfleet.protocols.manifest import bytes_of
+from labfleet.protocols.quantities import bytes_of
 
 NO_LIMIT = "none"
 

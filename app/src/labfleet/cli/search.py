@@ -62,3 +62,6 @@ def _show_facets(found: dict[str, Any], as_json: bool) -> None:
         return
     rows = [(each["value"], facet, each["count"]) for facet, values in found.items() for each in values]
     table(("value", "", "found"), rows, "Nothing was found.")
+
+
+COMMANDS: list[click.Command] = [search]

@@ -90,3 +90,6 @@ def _first_line(what: str, file: str) -> str:
     if not found:
         raise Invalid(f"The {what} is empty.", hint=f"Put the {what} on the first line of the file.")
     return found
+
+
+COMMANDS: list[click.Command] = [login]

@@ -394,3 +394,6 @@ def _found(client: Client, named: str) -> dict[str, Any]:
     if not found:
         raise NotFound(f"There is no source '{named}'.", hint="'labfleet sources' lists those you may see.")
     return found[0]
+
+
+COMMANDS: list[click.Command] = [sources]

@@ -278,3 +278,6 @@ def _input(client: Client, item: str) -> tuple[str, str]:
     if not path.is_file():
         raise Invalid(f"-i {item}: {path} is no file.", hint="Name a file that exists.")
     return slot, str(upload_with_bar(client, path)["id"])
+
+
+COMMANDS: list[click.Command] = [submit, validate, resubmit]

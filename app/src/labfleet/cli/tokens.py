@@ -56,3 +56,6 @@ def tokens_revoke(client: Client, which: str) -> None:
     """Revoke TOKEN, by its id: programs that use it are refused from now on."""
     client.delete(at("me", "tokens", which))
     click.echo("That token is good no more.")
+
+
+COMMANDS: list[click.Command] = [tokens]

@@ -249,3 +249,6 @@ def exit_code(job: dict[str, Any], lost: list[dict[str, Any]]) -> int:
     if job["state"] == "failed" and ours:
         return EXIT_FAILED_SYSTEM
     return EXIT_CODES.get(job["state"], 1)
+
+
+COMMANDS: list[click.Command] = [watch]

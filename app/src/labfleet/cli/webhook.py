@@ -15,5 +15,4 @@ def webhook_secret(client: Client) -> None:
     click.echo(client.get("me/webhook-secret")["secret"])
 
 
-SECTIONS: dict[str, list[click.Command]] = {"What there is": [webhook_secret]}
-COMMANDS = SECTIONS["What there is"]
+COMMANDS: list[click.Command] = [webhook_secret]

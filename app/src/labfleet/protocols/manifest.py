@@ -5,7 +5,6 @@ Whatever is wrong comes as `InvalidProtocol` with file, line, field and remedy.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from labfleet.names import WORKER, is_key
 from labfleet.protocols import schema
 from labfleet.protocols.problems import MANIFEST, InvalidProtocol, Problem
+from labfleet.protocols.quantities import bytes_of, seconds_of
 from labfleet.protocols.yamlfile import Document, read_yaml
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -23,11 +23,6 @@ KEY = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
 SLOT = r"^[a-z][a-z0-9_]*$"
 PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
 R_PACKAGE = r"^[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]$"
-
-_SIZE = re.compile(r"^([1-9][0-9]{0,9})([KMGT]?)$")
-_SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_TIME = re.compile(r"^([1-9][0-9]{0,6})([smhd])$")
-_TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class OutputKind(StrEnum):
@@ -38,22 +33,6 @@ class OutputKind(StrEnum):
     NETWORK = "network"
     ARRAY = "array"
     TEXT = "text"
-
-
-def bytes_of(size: str) -> int:
-    """`512M` → 536870912; K, M, G, T are powers of 1024. `ValueError` says what is expected."""
-    match = _SIZE.fullmatch(size)
-    if not match:
-        raise ValueError("write a size as a number and K, M, G or T, for example 512M")
-    return int(match[1]) * _SIZE_UNITS[match[2]]
-
-
-def seconds_of(time: str) -> int:
-    """`10m` → 600; units s, m, h, d. `ValueError` says what is expected."""
-    match = _TIME.fullmatch(time)
-    if not match:
-        raise ValueError("write a time as a number and s, m, h or d, for example 10m")
-    return int(match[1]) * _TIME_UNITS[match[2]]
 
 
 def _key(value: str) -> str:

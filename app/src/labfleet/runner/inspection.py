@@ -44,7 +44,8 @@ def inspect(verb: str, archive: BinaryIO) -> tuple[int, dict[str, Any]]:
 
 def read(verb: str, archive: BinaryIO) -> tuple[int, dict[str, Any]]:
     """What `labfleet.protocols` says of the archive."""
-    from labfleet.protocols import check_archive, interface_of  # noqa: PLC0415  (not in the publisher)
+    from labfleet.protocols.check import check_archive  # noqa: PLC0415  (not in the publisher)
+    from labfleet.protocols.interface import interface_of  # noqa: PLC0415
 
     try:
         report = check_archive(archive)

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import ProtocolVersion, User
 from labfleet.errors import UnknownProtocol, UnknownVersion
-from labfleet.protocols import Manifest, service
+from labfleet.protocols import service
+from labfleet.protocols.manifest import Manifest
 from labfleet.protocols.store import ProtocolStore
 
 SOMEBODY = User(id=uuid.uuid4(), name="somebody", is_admin=False)

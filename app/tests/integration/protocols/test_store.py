@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from labfleet.errors import UnknownProtocol, UnknownVersion
-from labfleet.protocols import InvalidProtocol, check_archive
+from labfleet.protocols.check import check_archive
+from labfleet.protocols.problems import InvalidProtocol
 from labfleet.protocols.store import ProtocolStore, StoreError, VersionChanged
 
 

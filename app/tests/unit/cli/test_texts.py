@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from click import Context
 from click.testing import CliRunner
@@ -45,3 +48,13 @@ def test_the_help_has_every_verb_in_a_section() -> None:
         line.split()[0] for line in shown.splitlines() if line.startswith("  ") and not line[2].isspace()
     }
     assert set(cli.list_commands(Context(cli))) <= verbs
+
+
+def test_a_verb_loads_its_own_room_only() -> None:
+    """People wait for every import, and a shell loop over jobs waits as often as it goes round."""
+    told = "import sys; sys.argv = ['labfleet', 'jobs', '--help']\nfrom labfleet.cli import main\n"
+    told += "try: main()\nfinally: print('loaded', *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    loaded = done.stderr.partition("loaded ")[2].split()
+    assert "labfleet.cli.jobs" in loaded
+    assert {"pydantic", "jsonschema", "sqlalchemy", "labfleet.cli.sources"}.isdisjoint(loaded)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labfleet.protocols import InvalidProtocol, check_archive, check_tree
+from labfleet.protocols.check import check_archive, check_tree
+from labfleet.protocols.problems import InvalidProtocol
 
 
 def codes(tree: Path) -> list[tuple[str, str, int | None]]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from labfleet.protocols import InvalidProtocol, check_tree
+from labfleet.protocols.check import check_tree
 from labfleet.protocols.lockfile import MAX_BYTES, MAX_PACKAGES, line_named, read_lock
+from labfleet.protocols.problems import InvalidProtocol
 
 H = f"sha256:{'a' * 64}"
 G = f"sha256:{'b' * 64}"

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from labfleet.db.models import User
 from labfleet.errors import Invalid, LabfleetError, NotFound
 from labfleet.jobs import quotas
-from labfleet.protocols.manifest import bytes_of
+from labfleet.protocols.quantities import bytes_of
 from labfleet.users import audit, invitations, people, sessions
 from labfleet.users import service as users
 from labfleet.users.audit import Action
