@@ -14,6 +14,8 @@ from . import admin as admin_cli
 from . import lab as labs
 from .api import Api, connect
 from .playbook import Run, site
+from .waiting import wait_for
+from .webdriver import SIGNED_OUT, Browser, chromium, key_digest, sign_in
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 TEST_PROTOCOLS = ("behave", "hasty", "libraries", "probe", "noop")
@@ -144,3 +146,27 @@ def worker_stopped(lab: labs.Lab) -> Iterator[None]:
     yield
     for machine in lab.of("worker"):
         machine.run("systemctl start labfleet-worker")
+
+
+@pytest.fixture(scope="session")
+def browser(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("chromium"), key_digest(lab)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def job(user: Api) -> str:
+    """A finished analysis with a plot."""
+    submitted = user.submit("differential-network", label="seen in a browser")
+    assert user.wait(submitted, seconds=180)["state"] == "success"
+    return str(submitted["id"])
+
+
+@pytest.fixture
+def window(browser: Browser, lab: labs.Lab) -> Browser:
+    browser.open(lab.url)
+    if browser.script(SIGNED_OUT):
+        sign_in(browser, "acceptance", PASSWORD)
+        wait_for(lambda: not browser.script(SIGNED_OUT), 60, "sign-in")
+    browser.complaints()  # what earlier pages said is not this test's
+    return browser

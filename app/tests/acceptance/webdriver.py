@@ -64,6 +64,41 @@ class Browser:
         """The value of a script's `return`."""
         return self.call("POST", "execute/sync", {"script": code, "args": []})
 
+    def later(self, code: str) -> Any:
+        """What a script gives to the function `done` of its own."""
+        return self.call(
+            "POST", "execute/async", {"script": f"const done = arguments[0]; {code}", "args": []}
+        )
+
+    def press(self, keys: str) -> None:
+        """Press keys one after the other, whatever has the focus."""
+        strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self.call("POST", "actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        """One command of Chromium's own protocol."""
+        return self.call("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    @contextmanager
+    def phone(self) -> Iterator[None]:
+        """As small as a phone, meanwhile."""
+        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        self.devtools("Emulation.setDeviceMetricsOverride", **size)
+        try:
+            yield
+        finally:
+            self.devtools("Emulation.clearDeviceMetricsOverride")
+
+    @contextmanager
+    def dark(self) -> Iterator[None]:
+        """With a person who prefers dark pages, meanwhile."""
+        wish = [{"name": "prefers-color-scheme", "value": "dark"}]
+        self.devtools("Emulation.setEmulatedMedia", features=wish)
+        try:
+            yield
+        finally:
+            self.devtools("Emulation.setEmulatedMedia", features=[])
+
     @property
     def text(self) -> str:
         """What the page says."""
