@@ -64,7 +64,7 @@ def pages(jobs: dict[str, Json]) -> dict[str, str]:
         "results": f"/jobs/{jobs['survival']['id']}/results",
         "network": f"/jobs/{jobs['network']['id']}",
         "tree": f"/jobs/{jobs['matrix']['id']}",
-        "matrix": f"/matrix?{'&'.join(f'protocols={name}' for name in IN_THE_MATRIX)}",
+        "matrix": "/matrix",
         "dataset": f"/datasets/{jobs['data']['id']}",
         "workers": "/workers",
     }

@@ -16,7 +16,7 @@ from rich.table import Table
 class Figure:
     """One line: `value` and `against` in `unit`; `aim` is the largest ratio (or value) that is wanted."""
 
-    row: int
+    row: int | str
     name: str
     value: float
     unit: str

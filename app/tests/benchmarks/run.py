@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from acceptance.lab import REPOSITORY, Lab, inventory_path, load
 from rich.console import Console
 
-from benchmarks import backlog, deploying, noop, scheduling, throughput
+from benchmarks import answers, backlog, deploying, noop, painting, scheduling, throughput
 from benchmarks.figures import Figure, keep, show
 
 ROWS: dict[str, Callable[[Lab], Iterator[Figure]]] = {
@@ -28,6 +28,8 @@ ROWS: dict[str, Callable[[Lab], Iterator[Figure]]] = {
     "27": backlog.figures,
     "28": deploying.first,
     "29": deploying.second,
+    "30": answers.figures,
+    "paint": painting.figures,
 }
 
 
