@@ -58,13 +58,13 @@ def _network(name: str) -> str:
     return f"10.{190 + _NETWORKS.index(name)}.{_MARK % 250}"
 
 
-def playbook(folder: Path, *arguments: str, counts: bool = False) -> Step:
+def playbook(folder: Path, *arguments: str, counts: bool = False, **environment: str) -> Step:
     """Run a playbook against an inventory."""
     return Step(
         [str(BIN / "ansible-playbook"), "-i", str(folder), *arguments],
         folder=ROOT,
         counts=counts,
-        environment={"ANSIBLE_NOCOLOR": "1"},
+        environment={"ANSIBLE_NOCOLOR": "1", **environment},
     )
 
 
