@@ -69,6 +69,14 @@ options:
     description: The last backup that succeeded may be so old.
     type: float
     default: 26
+  upkeep_directory:
+    description: A file for each piece of upkeep, as old as its last success; not looked at where it is not there.
+    type: path
+    default: /var/lib/labfleet-upkeep
+  upkeep_hours:
+    description: What a timer starts (C(labfleet-sweep), C(labfleet-gc)) may have succeeded so long ago.
+    type: float
+    default: 192
   timeout_seconds:
     description: How long another part may take to answer.
     type: float
@@ -160,6 +168,8 @@ class Asked:
     certificate_error_days: float
     backup_status_file: str
     backup_hours: float
+    upkeep_directory: str
+    upkeep_hours: float
     timeout_seconds: float
 
 
@@ -180,6 +190,8 @@ def main() -> None:
             "certificate_error_days": number | {"default": 7},
             "backup_status_file": {"type": "path", "default": "/var/lib/labfleet-backup/status.json"},
             "backup_hours": number | {"default": 26},
+            "upkeep_directory": {"type": "path", "default": "/var/lib/labfleet-upkeep"},
+            "upkeep_hours": number | {"default": 192},
             "timeout_seconds": number | {"default": 10},
         },
         supports_check_mode=True,
@@ -737,6 +749,21 @@ def backup(asked: Asked) -> Findings:
         yield Finding(ERROR, f"The last backup that succeeded is {age:.0f} hours old.", remedy)
 
 
+def upkeep(asked: Asked) -> Findings:
+    """When what timers start has succeeded last."""
+    directory = Path(asked.upkeep_directory)
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        hours = (time.time() - path.stat().st_mtime) / 3600
+        unit = f"labfleet-{path.name}"
+        if hours > asked.upkeep_hours and (UNITS / f"{unit}.timer").exists():
+            yield Finding(
+                WARNING,
+                f"{unit}.service has succeeded {hours:.0f} hours ago for the last time.",
+                f"'journalctl -u {unit}' says why; 'systemctl start {unit}' does it now. Where its timer comes more "
+                "seldom, raise self_check_upkeep_hours.",
+            )
+
+
 def restart(asked: Asked) -> Findings:
     """Updates that want a restart of the machine."""
     del asked
@@ -789,6 +816,7 @@ CHECKS: tuple[Callable[[Asked], Findings], ...] = (
     clock,
     certificates,
     backup,
+    upkeep,
     restart,
 )
 

@@ -331,6 +331,10 @@ class DataSection(Section):
 
     # `labfleet-admin store sweep` deletes older datasets that no job takes; 0: they are kept for ever.
     unused_days: int = Field(default=0, ge=0)
+    # It removes contents that nobody has wanted for so long, and refuses to work where the store has more
+    # files than this that the database does not know: then it may be the wrong database.
+    grace_hours: float = Field(default=168, ge=1)
+    max_strays: int = Field(default=100, ge=0)
     preview_max_bytes: int = Field(default=4 * GIB, gt=0)
     preview_seconds: float = Field(default=300, gt=0)
     preview_memory_bytes: int = Field(default=512 * MIB, ge=64 * MIB)

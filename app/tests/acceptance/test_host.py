@@ -287,10 +287,14 @@ OWN_UNITS = {
         "labfleet-data.service",
         "labfleet-loader.service",
         "labfleet-fetcher.service",
+        "labfleet-sweep.timer",
+        "labfleet-gc.timer",
     },
     "queue": {"labfleet-runner.service", "labfleet-runner.socket", "labfleet-publisher.service"},
     "worker": {"labfleet-worker.service"},
 }
+TIMED = {"labfleet-sweep", "labfleet-gc"}
+"""Services that a timer starts."""
 EVERYWHERE = {"labfleet-firewall.service"}
 """Units of every machine, whatever its tiers."""
 PASSING = ("labfleet-attempt-", "labfleet-lab-")
@@ -301,6 +305,8 @@ CREDENTIALS = {
     "labfleet-data": {"database_password"},
     "labfleet-loader": {"database_password", "source_keys"},
     "labfleet-fetcher": set(),
+    "labfleet-sweep": {"database_password"},
+    "labfleet-gc": {"database_password"},
     "labfleet-runner": {"front_ends"},
     "labfleet-publisher": {"broker_password"},
     "labfleet-worker": {"broker_password", "worker_token"},
@@ -311,13 +317,15 @@ MOST_EXPOSED = {
     "labfleet-data": 2.0,
     "labfleet-loader": 2.0,
     "labfleet-fetcher": 2.0,
+    "labfleet-sweep": 2.0,
+    "labfleet-gc": 2.0,
     "labfleet-publisher": 2.0,
     "labfleet-runner": 3.0,
     "labfleet-worker": 5.0,
 }
 
 
-USERS = {"labfleet-loader": "labfleet-web"}
+USERS = {"labfleet-loader": "labfleet-web", "labfleet-sweep": "labfleet-web", "labfleet-gc": "labfleet-web"}
 """Services that run as the user of another one."""
 OUTWARD = {"labfleet-fetcher"}
 """Services that talk to more than the lab, and to none of its machines."""
@@ -336,7 +344,9 @@ def normal(machine: Machine, text: str) -> list[str]:
 
 def services(machine: Machine) -> list[str]:
     """Our services on a host of these tiers."""
-    units = {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
+    units = {
+        unit.replace(".timer", ".service") for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())
+    }
     return sorted(unit.removesuffix(".service") for unit in units if unit.endswith(".service"))
 
 
@@ -345,7 +355,8 @@ class TestUnits:
     def test_exactly_these_are_installed_and_run(self, machine: Machine) -> None:
         listing = machine.run("systemctl list-units --all --plain --no-legend 'labfleet*' --no-pager")
         rows = [line.split()[:4] for line in listing.splitlines()]
-        own = {row[0]: row[2] for row in rows if not row[0].startswith(PASSING)}
+        timed = {f"{name}.service" for name in TIMED}
+        own = {row[0]: row[2] for row in rows if not row[0].startswith(PASSING) and row[0] not in timed}
         expected = EVERYWHERE | {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
         assert own == dict.fromkeys(expected, "active")
 
@@ -366,6 +377,7 @@ class TestUnits:
     @every_machine
     def test_text(self, machine: Machine) -> None:
         units = EVERYWHERE | {unit for tier in machine.tiers for unit in OWN_UNITS.get(tier, set())}
+        units |= {unit.replace(".timer", ".service") for unit in units}
         for unit in sorted(units):
             expected = (EXPECTED / unit).read_text().splitlines()
             assert normal(machine, machine.run(f"cat /etc/systemd/system/{unit}")) == expected, unit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def asked(checks: ModuleType, **changes: Any) -> Any:
         "certificate_error_days": 7,
         "backup_status_file": "/nonexistent",
         "backup_hours": 26,
+        "upkeep_directory": "/nonexistent",
+        "upkeep_hours": 192,
         "timeout_seconds": 5,
     }
     return checks.Asked(**usual | changes)
@@ -210,6 +213,21 @@ def test_the_age_of_the_last_backup(
         file.write_text(json.dumps({"succeeded_at": time.time() - ago if ago else None}))
     found = told(checks.backup(asked(checks, backup_status_file=str(file))))
     assert found == ([] if what is None else [("error", what)])
+
+
+def test_the_age_of_upkeep(checks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "UNITS", tmp_path)
+    directory = tmp_path / "upkeep"
+    directory.mkdir()
+    for name, hours in (("sweep", 20), ("gc", 200), ("gone", 900)):
+        (directory / name).touch()
+        then = time.time() - hours * 3600
+        os.utime(directory / name, (then, then))
+    for timer in ("labfleet-sweep.timer", "labfleet-gc.timer"):
+        (tmp_path / timer).touch()
+    found = told(checks.upkeep(asked(checks, upkeep_directory=str(directory))))
+    assert found == [("warning", "labfleet-gc.service has succeeded 200 hours ago for the last time.")]
+    assert told(checks.upkeep(asked(checks))) == []
 
 
 def test_addresses_of_nginx_and_their_certificates(checks: ModuleType) -> None:

@@ -34,6 +34,11 @@ from labfleet.errors import Invalid
     "--backup-status", type=click.Path(path_type=Path), help="What the last backup has left, as JSON."
 )
 @click.option(
+    "--upkeep",
+    type=click.Path(path_type=Path),
+    help="Where a file for each piece of upkeep is as old as its last success.",
+)
+@click.option(
     "--tls",
     nargs=3,
     type=click.Path(path_type=Path),
@@ -47,6 +52,7 @@ def metrics(  # noqa: PLR0917 - each is an option
     processes: tuple[str, ...],
     certificates: tuple[Path, ...],
     backup_status: Path | None,
+    upkeep: Path | None,
     tls: tuple[Path, Path, Path] | None,
     release: str,
 ) -> None:
@@ -61,6 +67,7 @@ def metrics(  # noqa: PLR0917 - each is an option
             {name: Path(directory) for name, directory in (one.split("=", 1) for one in processes)},
             certificates,
             backup_status,
+            upkeep,
             release,
         )
         context = only_for(tls[2], tls[0], tls[1]) if tls else None

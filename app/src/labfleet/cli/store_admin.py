@@ -65,7 +65,10 @@ def check(read: bool, mend: bool) -> None:
 @store.command()
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
 @click.option(
-    "--hours", type=click.FloatRange(min=1), default=24, show_default=True, help="Spare what is younger."
+    "--hours",
+    type=click.FloatRange(min=1),
+    help="Spare what somebody has wanted or stored within so many hours. Without it the setting [data] "
+    "grace_hours counts.",
 )
 @click.option(
     "--unused-days",
@@ -73,26 +76,46 @@ def check(read: bool, mend: bool) -> None:
     help="Delete datasets older than this that no job takes and that have no label 'keep'; 0: none. "
     "Without it the setting [data] unused_days counts.",
 )
-def sweep(dry_run: bool, hours: float, unused_days: int | None) -> None:
-    """Remove contents that no dataset and no result points to any more; safe while the lab works."""
+@click.option(
+    "--max-strays",
+    type=click.IntRange(min=0),
+    help="Remove nothing where the store has more files than this that the database does not know. Without "
+    "it the setting [data] max_strays counts.",
+)
+def sweep(dry_run: bool, hours: float | None, unused_days: int | None, max_strays: int | None) -> None:
+    """Remove contents that no dataset and no result points to any more; safe while the lab works.
+
+    What nobody wants any more is noted, and removed by the first sweep after the hours that it is spared.
+    """
     from labfleet.datasets.store import BlobStore  # noqa: PLC0415
     from labfleet.datasets.sweep import sweep as remove  # noqa: PLC0415
     from labfleet.db.engine import make_engine, session_factory  # noqa: PLC0415
 
     settings = web_settings()
-    days = settings.data.unused_days if unused_days is None else unused_days
+    section = settings.data
+    days = section.unused_days if unused_days is None else unused_days
+    spared_hours = section.grace_hours if hours is None else hours
     engine = make_engine(settings.database, credential("database_password"))
     files = BlobStore(settings.web.store)
     files.prepare()
     try:
-        swept = remove(session_factory(engine), files, hours=hours, unused_days=days, dry_run=dry_run)
+        swept = remove(
+            session_factory(engine),
+            files,
+            hours=spared_hours,
+            unused_days=days,
+            dry_run=dry_run,
+            max_strays=section.max_strays if max_strays is None else max_strays,
+        )
     finally:
         engine.dispose()
     for dataset in swept.datasets:
         click.echo(f"dataset {dataset.id} '{dataset.name}' of {dataset.created_at:%Y-%m-%d}: no job takes it")
     click.echo(
         f"{'would remove' if dry_run else 'removed'}: {len(swept.datasets)} datasets, "
-        f"{swept.contents} contents, {swept.strays} strays, {swept.bytes} bytes"
+        f"{swept.contents} contents, {swept.strays} strays, {swept.bytes} bytes; "
+        f"{swept.spared} contents are wanted by nobody, and spared until that is so for "
+        f"{spared_hours:g} hours"
     )
 
 

@@ -332,13 +332,15 @@ class SelfTest(Base):
 
 
 class Blob(Base):
-    """A file of the content-addressed store."""
+    """A file of the content-addressed store. `created_at`: when it was last stored; `unwanted_since`: when
+    the sweep found that nothing points to it any more."""
 
     __tablename__ = "blobs"
 
     sha256: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    unwanted_since: Mapped[datetime | None]
 
 
 class Dataset(Base):

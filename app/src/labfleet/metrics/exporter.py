@@ -45,11 +45,13 @@ def code_hash() -> str:
 
 @dataclass(frozen=True)
 class Sources:
-    """What an exporter tells: processes' directories, certificates, the last backup's word, the release."""
+    """What an exporter tells: processes' directories, certificates, the last backup's word, a file for each
+    piece of upkeep that is as old as its last success, the release."""
 
     processes: dict[str, Path]
     certificates: Sequence[Path] = ()
     backup_status: Path | None = None
+    upkeep: Path | None = None
     release: str = ""
     code: str = field(default_factory=code_hash)
 
@@ -91,7 +93,7 @@ class Machine(Collector):
     _ends: dict[tuple[Path, float], float] = field(default_factory=dict)
 
     def collect(self) -> Iterator[Metric]:
-        """Our processes, their figures, certificates, backup and release."""
+        """Our processes, their figures, certificates, backup, upkeep and release."""
         up = GaugeMetricFamily("labfleet_processes", "Processes of this kind that run.", labels=["process"])
         for name, directory in self.sources.processes.items():
             up.add_metric([name], len(alive(directory)))
@@ -100,6 +102,7 @@ class Machine(Collector):
             yield from figures(directory)
         yield from self._certificates()
         yield from self._backup()
+        yield from self._upkeep()
         release = GaugeMetricFamily(
             "labfleet_release_info",
             "The installed release, and its code, which is the same in releases for other tiers.",
@@ -142,6 +145,17 @@ class Machine(Collector):
         yield GaugeMetricFamily(
             "labfleet_backup_success_seconds", "When a backup succeeded last (since 1970; 0: never).", last
         )
+
+    def _upkeep(self) -> Iterator[Metric]:
+        told = GaugeMetricFamily(
+            "labfleet_upkeep_success_seconds",
+            "When what a timer starts succeeded last (since 1970).",
+            labels=["unit"],
+        )
+        directory = self.sources.upkeep
+        for path in sorted(directory.iterdir()) if directory and directory.is_dir() else []:
+            told.add_metric([f"labfleet-{path.name}"], path.stat().st_mtime)
+        yield told
 
 
 def only_for(clients: Path, certificate: Path, key: Path) -> ssl.SSLContext:

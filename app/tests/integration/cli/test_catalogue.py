@@ -188,7 +188,9 @@ def test_datasets_are_shared_searched_and_deleted(
     assert signed_in("datasets", "delete", dataset).code == 0
     assert signed_in("datasets", "delete", dataset).code == 1
     swept = signed_in("store", "sweep", "--dry-run")
-    assert swept.out == "would remove: 0 datasets, 0 contents, 0 strays, 0 bytes\n", swept.err
+    told = "0 contents, 0 strays, 0 bytes; 1 contents are wanted by nobody, and spared until that is so for"
+    assert swept.out == f"would remove: 0 datasets, {told} 168 hours\n", swept.err
+    assert signed_in("store", "sweep", "--hours", "5").out == f"removed: 0 datasets, {told} 5 hours\n"
     assert signed_in("store", "sweep", "--unused-days", "1").out.startswith("removed: 0 datasets")
 
 

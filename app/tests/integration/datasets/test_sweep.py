@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import time
@@ -11,14 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.datasets import service
 from labfleet.datasets.store import BlobStore
-from labfleet.datasets.sweep import Swept, sweep
+from labfleet.datasets.sweep import Swept, TooManyStrays, sweep
 from labfleet.db.models import Blob, Dataset, ProtocolVersion, User
-from labfleet.errors import LabfleetError, UnknownDataset
+from labfleet.errors import Conflict, LabfleetError, UnknownDataset
 from labfleet.jobs.service import submit
 from labfleet.jobs.spec import JobSpec
 
@@ -53,14 +54,20 @@ def upload(sessions: Sessions, store: BlobStore, user: User) -> Callable[..., Da
 
 @pytest.fixture
 def clean(sessions: Sessions, store: BlobStore) -> Callable[..., Swept]:
-    def clean(days: int = 0, *, dry_run: bool = False) -> Swept:
-        return sweep(sessions, store, hours=24, unused_days=days, dry_run=dry_run)
+    def clean(days: int = 0, *, dry_run: bool = False, strays: int = 10) -> Swept:
+        return sweep(sessions, store, hours=24, unused_days=days, dry_run=dry_run, max_strays=strays)
 
     return clean
 
 
 def told(swept: Swept) -> tuple[int, int, int, int]:
     return len(swept.datasets), swept.contents, swept.strays, swept.bytes
+
+
+def passes(sessions: Sessions, hours: float) -> None:
+    """So much time goes by for what nobody wants."""
+    with sessions.begin() as db:
+        db.execute(update(Blob).values(unwanted_since=Blob.unwanted_since - timedelta(hours=hours)))
 
 
 def remove(sessions: Sessions, user: User, dataset: uuid.UUID) -> None:
@@ -79,6 +86,12 @@ def test_a_content_goes_with_the_last_dataset_that_has_it(
     remove(sessions, user, one.id)
     assert told(clean()) == (0, 0, 0, 0)
     remove(sessions, user, same.id)
+    # Stored long ago, and left just now.
+    assert (told(clean(dry_run=True)), clean(dry_run=True).spared) == ((0, 0, 0, 0), 1)
+    assert (told(clean()), clean().spared) == ((0, 0, 0, 0), 1)
+    passes(sessions, 23)
+    assert (told(clean()), clean().spared) == ((0, 0, 0, 0), 1)
+    passes(sessions, 2)
     assert told(clean(dry_run=True)) == (0, 1, 0, 4)
     assert store.path(same.sha256).exists()
     assert told(clean()) == (0, 1, 0, 4)
@@ -98,6 +111,8 @@ def test_what_is_young_or_stored_again_stays(
     young, old = upload(b"young", days=0.5), upload(b"old")
     for each in (young, old):
         remove(sessions, user, each.id)
+    clean()
+    passes(sessions, 30)
     with sessions.begin() as db:  # an upload of the same bytes that has come so far
         again = store.put(io.BytesIO(b"old"), limit=100)
         assert told(clean()) == (0, 1, 0, 3)
@@ -113,6 +128,57 @@ def test_files_that_no_row_names_go(clean: Callable[..., Swept], store: BlobStor
     assert told(clean(dry_run=True)) == (0, 0, 1, 5)
     assert told(clean()) == (0, 0, 1, 5)
     assert not store.path(stray.sha256).exists() and store.path(fresh.sha256).exists()
+
+
+def test_what_is_wanted_again_begins_anew(
+    upload: Callable[..., Dataset],
+    clean: Callable[..., Swept],
+    sessions: Sessions,
+    store: BlobStore,
+    user: User,
+) -> None:
+    first = upload(b"again")
+    remove(sessions, user, first.id)
+    clean()
+    passes(sessions, 30)
+    # It has a dataset once more, also by a hand that stored nothing.
+    with sessions.begin() as db:
+        db.add(Dataset(owner_id=user.id, name="b.csv", media_type="text/csv", sha256=first.sha256, size=5))
+    assert (told(clean()), clean().spared) == ((0, 0, 0, 0), 0)
+    with sessions.begin() as db:
+        db.execute(delete(Dataset))
+    assert (told(clean()), clean().spared) == ((0, 0, 0, 0), 1)
+    assert store.path(first.sha256).exists()
+
+
+def test_many_files_that_the_database_does_not_know_are_left_alone(
+    upload: Callable[..., Dataset],
+    clean: Callable[..., Swept],
+    sessions: Sessions,
+    store: BlobStore,
+    user: User,
+) -> None:
+    """As when a wrong database, or an old one, was put in its place."""
+    left = upload(b"left")
+    remove(sessions, user, left.id)
+    clean()
+    passes(sessions, 30)
+    for number in range(3):
+        os.utime(store.path(store.put(io.BytesIO(b"%d" % number), limit=9).sha256), (0, 0))
+    with pytest.raises(TooManyStrays, match="More than 2 files"):
+        clean(strays=2)
+    assert store.path(left.sha256).exists()
+    assert told(clean(strays=2, dry_run=True)) == (0, 1, 3, 7)
+    assert told(clean(strays=3)) == (0, 1, 3, 7)
+
+
+def test_one_sweep_at_a_time(clean: Callable[..., Swept], store: BlobStore) -> None:
+    with (store.root / ".sweep.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="Another sweep"):
+            clean()
+        assert told(clean(dry_run=True)) == (0, 0, 0, 0)
+    assert told(clean()) == (0, 0, 0, 0)
 
 
 def test_jobs_keep_what_they_take(
@@ -131,8 +197,10 @@ def test_jobs_keep_what_they_take(
     assert (refused.value.code, refused.value.extra["jobs"]) == ("dataset_in_use", [str(job.id)])
     with pytest.raises(UnknownDataset):
         remove(sessions, make_user("eve"), free.id)
-    assert told(clean(9, dry_run=True)) == (1, 1, 0, 4)
+    assert told(clean(9, dry_run=True)) == (1, 0, 0, 0)
     assert told(clean(11)) == (0, 0, 0, 0)
-    assert [each.id for each in clean(9).datasets] == [free.id]
+    swept = clean(9)
+    assert [each.id for each in swept.datasets] == [free.id]
+    assert swept.spared == 1
     with sessions() as db:
         assert set(db.scalars(select(Dataset.id))) == {taken.id, kept.id}

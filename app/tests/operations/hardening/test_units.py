@@ -14,6 +14,8 @@ MOST_EXPOSED = {
     "labfleet-data": 2.0,
     "labfleet-loader": 2.0,
     "labfleet-fetcher": 2.0,
+    "labfleet-sweep": 2.0,
+    "labfleet-gc": 2.0,
     "labfleet-publisher": 2.0,
     "labfleet-runner": 3.0,
     "labfleet-worker": 5.0,

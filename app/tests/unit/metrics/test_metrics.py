@@ -208,15 +208,20 @@ def test_the_last_backup_and_certificates_are_told(directory: Path, tmp_path: Pa
     status = tmp_path / "status.json"
     status.write_text('{"succeeded_at": 1700000000}')
     missing = tmp_path / "missing.crt"
+    upkeep = tmp_path / "upkeep"
     server = Server(
         ("127.0.0.1", 0),
-        Sources({"web": directory}, [missing], status),
+        Sources({"web": directory}, [missing], status, upkeep),
         [ip_network("127.0.0.1/32")],
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     told = scrape(server)
     assert told["labfleet_backup_success_seconds"] == 1700000000
-    assert not [name for name in told if "certificate_end" in name]
+    assert not [name for name in told if "certificate_end" in name or "upkeep" in name]
+    upkeep.mkdir()
+    (upkeep / "sweep").touch()
+    os.utime(upkeep / "sweep", (1, 1600000000))
+    assert scrape(server)["labfleet_upkeep_success_seconds unit=labfleet-sweep"] == 1600000000
     status.write_text("half")
     assert scrape(server)["labfleet_backup_success_seconds"] == 0
     server.shutdown()

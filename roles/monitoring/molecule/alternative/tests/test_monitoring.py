@@ -112,6 +112,11 @@ def test_prometheus_is_told_by_all_of_them(host: Host) -> None:
     assert ends.keys() == {"/etc/ssl/soon.crt", "/etc/ssl/late.crt"}
     assert 4 * 86400 < ends["/etc/ssl/soon.crt"] < 5 * 86400
     assert query(host, "labfleet_backup_success_seconds")[0]["value"][1] == "1700000000"
+    (upkeep,) = query(host, "labfleet_upkeep_success_seconds")
+    assert (upkeep["metric"]["unit"], upkeep["value"][1]) == (
+        "labfleet-sweep",
+        host.check_output("stat -c %Y /var/lib/upkeep/sweep"),
+    )
 
 
 def test_the_machine_s_exporter_tells_of_files_where_ours_is_not(host: Host) -> None:
@@ -140,7 +145,7 @@ def test_what_is_wrong_here_is_an_alert(host: Host) -> None:
     limit = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < limit:
         firing = {one["metric"]["alertname"] for one in query(host, 'ALERTS{alertstate="firing"}')}
-        if {"CertificateEnds", "BackupOld"} <= firing:
+        if {"CertificateEnds", "BackupOld", "UpkeepOld"} <= firing:
             return
         time.sleep(1)
     raise AssertionError(firing)

@@ -156,6 +156,18 @@ def test_previews_have_the_memory_that_they_are_given(host: Host) -> None:
     assert host.file("/etc/labfleet/credentials/data").listdir() == ["database_password"]
 
 
+def test_upkeep_is_swept_at_its_time_and_not_packed(host: Host) -> None:
+    assert tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["data"] == {"grace_hours": 36.5}
+    assert "OnCalendar=Mon *-*-* 02:20" in host.file("/etc/systemd/system/labfleet-sweep.timer").content_string
+    assert not host.file("/etc/systemd/system/labfleet-gc.service").exists
+    assert not host.file("/etc/systemd/system/labfleet-gc.timer").exists
+    assert host.check_output("systemctl list-units --all --plain --no-legend 'labfleet-gc*'") == ""
+    host.check_output("systemctl start labfleet-sweep.service")
+    assert "36.5 hours" in host.check_output("journalctl -u labfleet-sweep -o cat")
+    lock = host.file("/srv/data/protocols/.backup.lock")
+    assert (lock.user, lock.group, lock.mode) == ("labfleet-web", "labfleet-web", 0o640)
+
+
 def test_several_signing_keys(host: Host) -> None:
     keys = host.file("/etc/labfleet/credentials/web/signing_keys").content_string.splitlines()
     assert keys[0].startswith("a-new-signing-key")

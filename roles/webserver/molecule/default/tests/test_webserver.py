@@ -231,5 +231,29 @@ def test_webhooks_are_off(host: Host, token: str) -> None:
     assert json.loads(curl(host, *options, url=f"{SITE}/api/v1/jobs"))["code"] == "webhooks_off"
 
 
+@pytest.mark.parametrize("name", ["sweep", "gc"])
+def test_upkeep_by_timers(host: Host, name: str) -> None:
+    timer = host.service(f"labfleet-{name}.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    # The next time is to come: nothing runs because it was installed.
+    if not host.file(f"/var/lib/labfleet-upkeep/{name}").exists:
+        assert host.check_output(f"systemctl show labfleet-{name}.service --property=ExecMainStartTimestamp --value") == ""
+    host.check_output(f"systemctl start labfleet-{name}.service")
+    done = host.file(f"/var/lib/labfleet-upkeep/{name}")
+    assert done.user == "labfleet-web"
+    assert host.run(f"runuser -u nobody -- stat {done.path}").rc == 0
+    said = host.check_output(f"journalctl -u labfleet-{name} -o cat")
+    assert {"sweep": "removed: 0 datasets", "gc": "packed: 0 repositories"}[name] in said
+    assert host.check_output(f"systemctl show labfleet-{name}.service --property=Result --value") == "success"
+    verdict = host.check_output(f"systemd-analyze security --no-pager labfleet-{name}.service | tail -n 1")
+    assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
+
+
+def test_backups_and_packing_share_a_lock(host: Host) -> None:
+    lock = host.file("/var/lib/labfleet/protocols/.backup.lock")
+    assert (lock.user, lock.group, lock.mode) == ("labfleet-web", "labfleet-web", 0o640)
+
+
 def test_no_unit_has_failed(host: Host) -> None:
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
