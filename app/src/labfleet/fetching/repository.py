@@ -19,7 +19,7 @@ import httpx
 
 from labfleet.errors import LabfleetError
 from labfleet.fetching.handlers.base import Fetched, FetchFailed, Receiver, Task
-from labfleet.fetching.handlers.http import REDIRECTS, origin, refusal, sentence, trust, unreachable
+from labfleet.fetching.handlers.http import client_of, failures, origin, refusal
 from labfleet.protocols.gitenv import with_options
 from labfleet.protocols.incoming import MAIN, MAX_REFS, NOTHING, TAG
 from labfleet.protocols.manifest import VERSION, Manifest, read_manifest
@@ -40,15 +40,10 @@ _NUMBERS = re.compile(r"(\d+)")
 def fetched(task: Task) -> Fetched:
     """The branch and the tags of `task.parameters` as one pack, and what is told of it; `FetchFailed`."""
     try:
-        return _fetched(task)
+        with failures(task):
+            return _fetched(task)
     except LabfleetError as error:
         raise FetchFailed(f"{error.detail} {error.hint}") from None
-    except httpx.TimeoutException:
-        raise FetchFailed(f"Nothing came for {task.silent_seconds:g} seconds.", passing=True) from None
-    except httpx.TransportError as error:
-        raise unreachable(error) from None
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise FetchFailed(sentence(error)) from None
 
 
 @dataclass(frozen=True)
@@ -80,14 +75,7 @@ def _fetched(task: Task) -> Fetched:
 
 
 def _client(task: Task) -> httpx.Client:
-    return httpx.Client(
-        verify=trust(task.ca_file),
-        trust_env=False,
-        timeout=task.silent_seconds,
-        max_redirects=REDIRECTS,
-        headers={"User-Agent": "git/labfleet", "Accept-Encoding": "identity"},
-        event_hooks={"request": [_Shown(task)]},
-    )
+    return client_of(task, headers={"User-Agent": "git/labfleet"}, event_hooks={"request": [_Shown(task)]})
 
 
 class _Shown:

@@ -132,6 +132,13 @@ def mariadb_port() -> int:
         return int(server.getsockname()[1])
 
 
+@pytest.fixture(scope="session")
+def s3_port() -> int:
+    """Where the S3 server of the tests that want one listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> BlobStore:
     store = BlobStore(tmp_path / "store")
@@ -218,6 +225,7 @@ def lab(
     site: Site,
     tls: Path,
     mariadb_port: int,
+    s3_port: int,
 ) -> Iterator[Lab]:
     """Loader and fetcher at work, with the web server's address open to them."""
     work = tmp_path / "work"
@@ -233,7 +241,7 @@ def lab(
         runner_urls = ["http://127.0.0.1:9"]
         [sources]
         networks = ["127.0.0.0/8", "0.0.0.0/0", "{database_url.host}/32"]
-        ports = [{site.port}, 9, {mariadb_port}, {database_url.port or 5432}]
+        ports = [{site.port}, 9, {mariadb_port}, {s3_port}, {database_url.port or 5432}]
         ca_file = "{tls / "ca.crt"}"
         folders = ["{folder}"]
         clear_credentials = true

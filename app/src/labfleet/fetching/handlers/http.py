@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import httpx
@@ -96,26 +97,38 @@ class Http(Handler):
         """Fetch the file; redirects are followed, and what they lead to is held to the same rules."""
         url = task.parameters["url"]
         shown = Shown(task)
-        try:
-            with (
-                httpx.Client(
-                    verify=trust(task.ca_file),
-                    trust_env=False,
-                    timeout=task.silent_seconds,
-                    follow_redirects=True,
-                    max_redirects=REDIRECTS,
-                    headers={"User-Agent": "labfleet", "Accept-Encoding": "identity"},
-                    event_hooks={"request": [shown]},
-                ) as client,
-                client.stream("GET", url) as response,
-            ):
-                return received(task, response, known=bool(task.credentials))
-        except httpx.TimeoutException:
-            raise FetchFailed(f"Nothing came for {task.silent_seconds:g} seconds.", passing=True) from None
-        except httpx.TransportError as error:
-            raise unreachable(error) from None
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise FetchFailed(sentence(error)) from None
+        with (
+            failures(task),
+            client_of(task, follow_redirects=True, event_hooks={"request": [shown]}) as client,
+            client.stream("GET", url) as response,
+        ):
+            return received(task, response, known=bool(task.credentials))
+
+
+def client_of(task: Task, **options: Any) -> httpx.Client:
+    """Who asks web servers: within the bounds of the task, with no setting of the environment."""
+    headers = {"User-Agent": "labfleet", "Accept-Encoding": "identity"} | options.pop("headers", {})
+    return httpx.Client(
+        verify=trust(task.ca_file),
+        trust_env=False,
+        timeout=task.silent_seconds,
+        max_redirects=REDIRECTS,
+        headers=headers,
+        **options,
+    )
+
+
+@contextmanager
+def failures(task: Task) -> Iterator[None]:
+    """What goes wrong on the way is `FetchFailed`."""
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise FetchFailed(f"Nothing came for {task.silent_seconds:g} seconds.", passing=True) from None
+    except httpx.TransportError as error:
+        raise unreachable(error) from None
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise FetchFailed(sentence(error)) from None
 
 
 class Shown:
