@@ -22,9 +22,10 @@ def wheel(
     files: dict[str, str] | None = None,
     requires: tuple[str, ...] = (),
     scripts: tuple[str, ...] = (),
+    entries: tuple[str, ...] = (),
     tag: str = "py3-none-any",
 ) -> tuple[str, bytes]:
-    """Name and content of a wheel; the same content each time."""
+    """Name and content of a wheel; the same content each time. `entries` are lines of entry points."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -34,8 +35,9 @@ def wheel(
         f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {item}\n" for item in requires),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
-    if scripts:
-        content[f"{info}/entry_points.txt"] = "\n".join(("[console_scripts]", *scripts, ""))
+    if scripts or entries:
+        lines = (*(("[console_scripts]", *scripts) if scripts else ()), *entries, "")
+        content[f"{info}/entry_points.txt"] = "\n".join(lines)
     record = "".join(f"{path},{_record(text)},{len(text.encode())}\n" for path, text in content.items())
     content[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
     buffer = io.BytesIO()

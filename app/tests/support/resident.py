@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import URL
 
 LABFLEET = str(Path(sys.executable).with_name("labfleet"))
+RUN = "from labfleet.cli import main; main()"
 STOP_SECONDS = 30
 """What systemd waits for before it kills (TimeoutStopSec), on a machine that has other work too."""
 
@@ -31,9 +32,16 @@ class Residents:
         self._systemd.settimeout(60)
 
     def start(
-        self, command: str, settings: str, credentials: Mapping[str, str], **environment: str
+        self,
+        command: str,
+        settings: str,
+        credentials: Mapping[str, str],
+        *,
+        python: Path | None = None,
+        **environment: str,
     ) -> subprocess.Popen[str]:
-        """Start `labfleet <command>` with the tier's file of settings and its credentials."""
+        """Start `labfleet <command>` with the tier's file of settings and its credentials; `python` is the
+        interpreter of another environment."""
         for name, value in credentials.items():
             (self._folder / name).write_text(f"{value}\n", encoding="utf-8")
         (self._folder / "webserver.toml").write_text(settings, encoding="utf-8")
@@ -44,7 +52,8 @@ class Residents:
             "NOTIFY_SOCKET": str(self._folder / "notify"),
             **environment,
         }
-        process = subprocess.Popen([LABFLEET, command], env=given, stderr=subprocess.PIPE, text=True)
+        program = [LABFLEET] if python is None else [str(python), "-c", RUN]
+        process = subprocess.Popen([*program, command], env=given, stderr=subprocess.PIPE, text=True)
         self._started.append(process)
         return process
 

@@ -2,8 +2,9 @@
 """Build one release of the application on the controller: one tar that a node installs without a network.
 
 The tar holds our wheel, every locked dependency as a wheel for the node's Python and architecture,
-uv's own wheel, `requirements.txt` with a hash for each file, `sbom.cdx.json` (CycloneDX), and the protocols
-that ship. Its name is the version and a digest of all that goes into it: an unchanged source is never built twice.
+uv's own wheel, `requirements.txt` with a hash for each file, `sbom.cdx.json` (CycloneDX), the protocols
+that ship, and wheels of the lab's own (handlers of sources), which are named with their hashes. Its name is
+the version and a digest of all that goes into it: an unchanged source is never built twice.
 Prints `{"name", "version", "archive", "built"}` as JSON. Run it with the controller's environment.
 """
 
@@ -20,11 +21,17 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 # Raise it when the layout of the tar changes, so that nodes get a new release.
 LAYOUT = "2"
@@ -58,6 +65,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python-version", required=True, help="of the node, for example 3.11")
     parser.add_argument("--architecture", required=True, help="of the node, for example x86_64")
     parser.add_argument("--extras", default="", help="extras of the package, with commas between")
+    parser.add_argument(
+        "--handlers", type=json.loads, default=[], help='wheels of the lab: [{"wheel": PATH, "sha256": HEX}]'
+    )
     parser.add_argument("--development", action="store_true", help="name it by its dependencies only")
     parser.add_argument("--dry-run", action="store_true", help="tell the name, build nothing")
     options = parser.parse_args()
@@ -76,6 +86,8 @@ def digest(options: argparse.Namespace) -> str:
     total = hashlib.sha256()
     target = f"{options.python_version} {options.architecture} {extras(options)} {options.development}"
     total.update(f"{LAYOUT} {target}\n".encode())
+    for wheel in own_wheels(options):
+        total.update(f"{wheel.path.name} {wheel.sha256}\n".encode())
     for path in ingredients(options):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         total.update(f"{path.relative_to(options.source)} {content}\n".encode())
@@ -127,9 +139,24 @@ def build(options: argparse.Namespace, name: str, archive: Path, scratch: Path) 
     hashed = hashlib.sha256(ours.read_bytes()).hexdigest()
     # uv is the node's installer; only where an extra asks for it, it is a part of what is installed.
     needed = [line for line in requirements if wants_uv(options) or not line.startswith("uv==")]
-    lines = [*needed, f"{own_line} --hash=sha256:{hashed}", ""]
+    own = own_wheels(options)
+    check_needs(options, own, needed)
+    for wheel in own:
+        shutil.copy(wheel.path, wheels)
+    added = [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in own]
+    lines = [*needed, *added, f"{own_line} --hash=sha256:{hashed}", ""]
     (content / "requirements.txt").write_text("\n".join(lines))
     listing = bill_of_materials(options, {line.partition("==")[0] for line in needed}, ours)
+    listing["components"] += [
+        {
+            "type": "library",
+            "bom-ref": f"{wheel.name}=={wheel.version}",
+            "name": wheel.name,
+            "version": wheel.version,
+            "hashes": [{"alg": "SHA-256", "content": wheel.sha256}],
+        }
+        for wheel in own
+    ]
     (content / "sbom.cdx.json").write_text(json.dumps(listing, indent=2) + "\n")
     if (options.source / "protocols").is_dir():
         litter = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -157,7 +184,13 @@ def locked_requirements(options: argparse.Namespace) -> list[str]:
     if not wants_uv(options):
         controller = run([*export, "--only-group=controller"], options.source)
         chosen += [line for line in joined(controller) if line.startswith("uv==")]
-    environment = {
+    environment = environment_of(options)
+    return [line for line in (applicable(line, environment) for line in chosen) if line]
+
+
+def environment_of(options: argparse.Namespace) -> dict[str, str]:
+    """What markers of requirements are asked about: the node."""
+    return {
         "python_version": options.python_version,
         "python_full_version": f"{options.python_version}.0",
         "platform_machine": options.architecture,
@@ -167,7 +200,94 @@ def locked_requirements(options: argparse.Namespace) -> list[str]:
         "implementation_name": "cpython",
         "platform_python_implementation": "CPython",
     }
-    return [line for line in (applicable(line, environment) for line in chosen) if line]
+
+
+def platforms_of(options: argparse.Namespace) -> list[str]:
+    """Tags of platforms whose wheels run on the node."""
+    architecture = options.architecture
+    found = [f"manylinux_2_{minor}_{architecture}" for minor in GLIBC_MINORS]
+    return [*found, f"manylinux2014_{architecture}", f"linux_{architecture}"]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the lab's own, whose hash is the one that was named."""
+
+    path: Path
+    name: str
+    version: str
+    sha256: str
+
+
+def own_wheels(options: argparse.Namespace) -> list[Wheel]:
+    """The wheels of the lab, by their names; ends with what is wrong with one."""
+    found = sorted((own_wheel(options, each) for each in options.handlers), key=lambda wheel: wheel.name)
+    for one, other in zip(found, found[1:], strict=False):
+        if one.name == other.name:
+            sys.exit(f"{one.path.name} and {other.path.name} are the same package: name one of them.")
+    return found
+
+
+def own_wheel(options: argparse.Namespace, named: dict[str, str]) -> Wheel:
+    """One of them; it runs on the node, as far as its name says."""
+    path = Path(named["wheel"])
+    if not path.is_file():
+        sys.exit(f"There is no file {path}, which app_source_handlers names: put the wheel there.")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != named["sha256"].lower():
+        sys.exit(
+            f"{path} has the SHA-256 {sha256}, and app_source_handlers says {named['sha256']}: put back the wheel that "
+            "you have looked at, or say its new hash."
+        )
+    try:
+        name, version, _, tags = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        sys.exit(f"{path.name} is not named as a wheel is ({error}): keep the name that it was built with.")
+    major, minor = (int(part) for part in options.python_version.split("."))
+    platforms = platforms_of(options)
+    good = {*cpython_tags((major, minor), platforms=platforms)}
+    good |= {*compatible_tags((major, minor), f"cp{major}{minor}", platforms)}
+    if good.isdisjoint(tags):
+        sys.exit(
+            f"{path.name} does not run on Python {options.python_version} of {options.architecture}: build it "
+            "for that, or as py3-none-any."
+        )
+    return Wheel(path, name, str(version), sha256)
+
+
+def check_needs(options: argparse.Namespace, own: list[Wheel], locked: list[str]) -> None:
+    """End, unless each wheel finds what it needs in the release, and none takes the place of a part of it."""
+    there = {}
+    for line in locked:
+        requirement = Requirement(line.partition(" --hash=")[0])
+        there[canonicalize_name(requirement.name)] = next(iter(requirement.specifier)).version
+    there["labfleet"] = project_version(options.source)
+    for wheel in own:
+        if wheel.name in there:
+            sys.exit(f"{wheel.path.name} would take the place of {wheel.name}, which is a part of Labfleet: rename it.")
+    there |= {wheel.name: wheel.version for wheel in own}
+    for wheel in own:
+        for need in needs_of(wheel, environment_of(options)):
+            version = there.get(canonicalize_name(need.name))
+            if version is None:
+                sys.exit(
+                    f"{wheel.path.name} needs {need}, which is not in the release: name its wheel in "
+                    "app_source_handlers, too."
+                )
+            if not need.specifier.contains(Version(version), prereleases=True):
+                sys.exit(f"{wheel.path.name} needs {need}, and the release has {version}: build it for that.")
+
+
+def needs_of(wheel: Wheel, environment: dict[str, str]) -> list[Requirement]:
+    """What the wheel asks for on the node, without its extras."""
+    with zipfile.ZipFile(wheel.path) as archive:
+        member = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        told = Metadata.from_email(archive.read(member), validate=False)
+    return [
+        need
+        for need in told.requires_dist or []
+        if need.marker is None or need.marker.evaluate({**environment, "extra": ""})
+    ]
 
 
 def wants_uv(options: argparse.Namespace) -> bool:
@@ -222,9 +342,7 @@ def download(options: argparse.Namespace, requirements: list[str], wheels: Path,
     """Fetch the wheels for the node; pip checks every hash."""
     listing = scratch / "requirements.txt"
     listing.write_text("\n".join(requirements) + "\n")
-    architecture = options.architecture
-    platforms = [f"manylinux_2_{minor}_{architecture}" for minor in GLIBC_MINORS]
-    platforms += [f"manylinux2014_{architecture}", f"linux_{architecture}"]
+    platforms = platforms_of(options)
     short = "cp" + options.python_version.replace(".", "")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--implementation=cp"]

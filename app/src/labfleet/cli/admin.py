@@ -350,8 +350,18 @@ def loader() -> None:
 
 
 @click.command()
-def fetcher() -> None:
+@click.option("--check", is_flag=True, help="Only try whether handlers of the lab's own can be used.")
+def fetcher(check: bool) -> None:
     """Fetch from where sources are, for the loader (run by labfleet-fetcher.service)."""
+    if check:
+        from labfleet.fetching.handlers.known import faults  # noqa: PLC0415
+
+        found = faults()
+        for name, fault in found.items():
+            click.echo(f"{name}: {fault or 'ok'}")
+        if any(found.values()):
+            raise click.exceptions.Exit(1)
+        return
     from labfleet.fetching.server import main  # noqa: PLC0415
 
     main()

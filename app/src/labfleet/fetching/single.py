@@ -26,7 +26,7 @@ from labfleet.datasets.tables import Format, format_of
 from labfleet.fetching import guard
 from labfleet.fetching.convert import RESULT
 from labfleet.fetching.handlers.base import Fetched, FetchFailed, Task
-from labfleet.fetching.handlers.known import known
+from labfleet.fetching.handlers.known import Unusable, handler_of, known
 from labfleet.fetching.wire import BEAT_SECONDS, LINE_BYTES, Writer
 
 _NOT_DUMPABLE = 4
@@ -117,7 +117,12 @@ def _beat(writer: Writer) -> None:
 
 def _fetch(request: Mapping[str, Any], settings: WebserverSettings, work: Path, writer: Writer) -> None:
     section = settings.sources
-    handler = known().get(request["handler"])
+    try:
+        handler = handler_of(request["handler"])
+    except Unusable as error:
+        raise FetchFailed(
+            f"The handler '{request['handler']}' can't be used: {error}. Tell an admin."
+        ) from None
     if handler is None:
         raise FetchFailed(f"There is no handler '{request['handler']}' any more.")
     task = Task(

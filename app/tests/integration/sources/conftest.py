@@ -164,6 +164,8 @@ class Lab:
     work: Path
     protocols: Path
     run: Callable[[str], subprocess.Popen[str]]
+    # The fetcher's interpreter, where it is another one.
+    python: Path | None = None
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def start(self, name: str) -> subprocess.Popen[str]:
@@ -257,7 +259,8 @@ def lab(
     credentials = {"database_password": database_url.password or "", "source_keys": "\n".join(KEYS)}
 
     def run(name: str) -> subprocess.Popen[str]:
-        return residents.start(name, settings, credentials, TMPDIR=str(work))
+        python = lab.python if name == "fetcher" else None
+        return residents.start(name, settings, credentials, python=python, TMPDIR=str(work))
 
     lab = Lab(sessions, user, store, folder, work, tmp_path / "protocols", run)
 
