@@ -82,11 +82,12 @@ def _provider() -> Provider:
 
 def _leave(target: str, *, link: bool) -> BaseResponse:
     public = services().settings.web.public_url
-    if request.host != urlsplit(public).netloc:  # the cookie of another name would not come back
-        return redirect(public.rstrip("/") + request.full_path.rstrip("?"), 303)
     begun = Begun.new(target, link=link)
     try:
-        there = _provider().way_there(begun)
+        provider = _provider()
+        if request.host != urlsplit(public).netloc:  # the cookie of another name would not come back
+            return redirect(public.rstrip("/") + request.full_path.rstrip("?"), 303)
+        there = provider.way_there(begun)
     except LabfleetError as error:
         return _told(error, target)
     session["sign_on"] = [*session.get("sign_on", [])[-(WINDOWS - 1) :], begun.kept()]
