@@ -47,6 +47,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "resume": "verbs",
         "delete": "verbs",
         "change": "verbs",
+        "share": "sharing",
+        "unshare": "sharing",
     },
     "What there is": {
         "search": "search",

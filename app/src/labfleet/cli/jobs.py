@@ -27,6 +27,7 @@ from labfleet.cli.output import (
     time_text,
     with_client,
 )
+from labfleet.cli.sharing import for_whom
 from labfleet.cli.tree import WRONG, counts_text, reasons_of, task_state, tree_of
 from labfleet.cli.verbs import find_task
 
@@ -35,26 +36,38 @@ Json = Mapping[str, Any]
 # Of a large tree those tasks are looked for that run or went wrong; so many of each state.
 OF_INTEREST = (*WRONG, "running")
 OF_INTEREST_SHOWN = 10
+WHOSE = ("mine", "shared", "public", "all")
 # So many events of one kind in a row are told in one line.
 ALIKE = 4
 
 
 @click.command("jobs")
 @filter_options
+@click.option(
+    "--whose",
+    type=click.Choice(WHOSE),
+    help="Your own, those of others that are shared with you, public ones, or all that you may see.",
+)
 @page_options
 @json_option
 @with_client
-def jobs(client: Client, wanted: dict[str, Any], page: dict[str, Any], as_json: bool) -> None:
-    """Find your jobs, newest first."""
+def jobs(
+    client: Client, wanted: dict[str, Any], page: dict[str, Any], whose: str | None, as_json: bool
+) -> None:
+    """Find your jobs, newest first. With --whose also those that others share."""
     query = {key: ",".join(value) if isinstance(value, tuple) else value for key, value in wanted.items()}
-    answer = client.get("jobs", **query, **page)
+    answer = client.get("jobs", **query, **page, whose=whose)
     if as_json:
         print_json(answer)
         return
     owners = len({job["owner"] for job in answer["items"]}) > 1
     columns = ("job", "state", "tasks", "protocols", "label", *(["owner"] if owners else []), "submitted")
     rows = [_job_row(job, owners) for job in answer["items"]]
-    table(columns, rows, "No jobs match." if wanted else "No jobs. Submit one: labfleet submit PROTOCOL")
+    table(
+        columns,
+        rows,
+        "No jobs match." if wanted or whose else "No jobs. Submit one: labfleet submit PROTOCOL",
+    )
     if answer.get("next"):
         click.echo(f"More: the same with --after {answer['next']}", err=True)
 
@@ -132,10 +145,12 @@ def _add_artifacts(client: Client, job: dict[str, Any]) -> None:
 MAIL = {None: None, True: "when it has ended", False: "none"}
 
 
-def _show_head(job: Json) -> None:
+def _show_head(job: dict[str, Any]) -> None:
     out = console()
     out.print("job", job["id"], _job_state(job), Text(job["label"]))
     lines = {
+        "owner": None if job["may_change"] else job["owner"],
+        "for": None if job["visibility"] == "private" else for_whom(job),
         "tasks": Text(f"{job['counts']['total']}: ").append(counts_text(job["counts"]))
         if job["nodes"]
         else None,

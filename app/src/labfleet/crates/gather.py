@@ -5,18 +5,19 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, selectinload
 
 from labfleet.db.models import Attempt, Dataset, Job, Protocol, ProtocolVersion, Task, User
 from labfleet.errors import TooLarge, WrongState
-from labfleet.jobs import service
+from labfleet.jobs import inputs, service
 from labfleet.jobs.service import Result
 from labfleet.jobs.states import State
+from labfleet.jobs.visible import may_change, request_for
 from labfleet.protocols.access import visible_to
 from labfleet.protocols.store import ProtocolStore
 
@@ -48,13 +49,18 @@ class Source:
 
 @dataclass
 class Facts:
-    """What is told. Datasets by id, attempts (those that count) by task."""
+    """What is told. Datasets by id, attempts (those that count) by task. `note` and `request` are as they are
+    for whoever asks, and so are the datasets whose content may be in it (`given`); of others name, size and
+    SHA-256 are told."""
 
     job: Job
     owner: User
+    note: str
+    request: Mapping[str, Any]
     tasks: Sequence[Task]
     attempts: Mapping[uuid.UUID, Attempt]
     datasets: Mapping[uuid.UUID, Dataset]
+    given: Collection[uuid.UUID]
     results: Sequence[Result]
     sources: dict[uuid.UUID, Source] = field(default_factory=dict)
 
@@ -78,7 +84,7 @@ def gather(
 
     The description is made of them while the session is open; the files need it no more.
     """
-    job = service.get_job_row(session, viewer, job_id)
+    job = service.read_job(session, viewer, job_id)
     if not State(job.state).final:
         raise WrongState(
             f"The job is {job.state}; a crate tells of one that has ended.",
@@ -93,8 +99,8 @@ def gather(
         .order_by(Task.sequence)
         .limit(most_files + 1)
     ).all()
-    datasets = _datasets(session, tasks)
-    files = {item.sha256: item.size for item in datasets.values()}
+    datasets, given = _datasets(session, tasks), inputs.visible_ids(session, viewer, tasks)
+    files = {item.sha256: item.size for item in datasets.values() if item.id in given}
     size = sum(files.values()) + sum(item.artifact.size for item in results)
     if more or len(tasks) > most_files or size > most_bytes:
         raise TooLarge(
@@ -104,7 +110,17 @@ def gather(
     counts = and_(Attempt.task_id == Task.id, Attempt.number == Task.attempt)
     attempts = session.scalars(select(Attempt).join(Task, counts).where(Task.job_id == job_id))
     owner = session.get_one(User, job.owner_id)
-    facts = Facts(job, owner, tasks, {each.task_id: each for each in attempts}, datasets, results)
+    facts = Facts(
+        job,
+        owner,
+        job.note if may_change(viewer, job) else "",
+        request_for(viewer, job),
+        tasks,
+        {each.task_id: each for each in attempts},
+        datasets,
+        given,
+        results,
+    )
     try:
         _add_sources(session, viewer, facts, protocols)
     except BaseException:

@@ -42,7 +42,7 @@ def readme(facts: Facts) -> str:
     job = facts.job
     return f"""# {job.label or "A job of Labfleet"}
 
-{job.note or "A computation"} by {facts.owner.name}, which ended as *{job.state}*.
+{facts.note or "A computation"} by {facts.owner.name}, which ended as *{job.state}*.
 
 - `{terms.REQUEST}`: what was to be computed
 - `protocols/`: the programs, `inputs/` and `results/`: the data
@@ -119,7 +119,7 @@ class _Graph:
                 "@id": "./",
                 "@type": "Dataset",
                 "name": job.label or f"Job {job.id}",
-                "description": job.note or f"A job of {', '.join(job.protocols)}, run by Labfleet.",
+                "description": self._facts.note or f"A job of {', '.join(job.protocols)}, run by Labfleet.",
                 "identifier": str(job.id),
                 "datePublished": ended,
                 "license": {"@id": "#license"},
@@ -183,7 +183,7 @@ class _Graph:
     def _file(self, path: str, name: str, media_type: str, size: int, sha256: str) -> Entity:
         return self._add(
             {
-                "@id": quote(path),
+                "@id": quote(path, safe="/:"),
                 "@type": "File",
                 "name": name,
                 "encodingFormat": media_type,
@@ -200,8 +200,10 @@ class _Graph:
         )
 
     def _input(self, dataset: Dataset) -> Entity:
-        path = input_path(dataset)
+        path = input_path(dataset) if dataset.id in self._facts.given else f"{terms.DATASET}{dataset.id}"
         entity = self._file(path, dataset.name, dataset.media_type, dataset.size, dataset.sha256)
+        if dataset.id not in self._facts.given:
+            entity["description"] = "Its content is not for whoever has made this crate."
         names = entity.setdefault("identifier", [])
         if (name := f"{terms.DATASET}{dataset.id}") not in names:
             names.append(name)

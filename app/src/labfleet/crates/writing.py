@@ -37,12 +37,12 @@ def _sent(facts: Facts, members: list[Member]) -> Iterator[bytes]:
 
 
 def _members(facts: Facts, store: BlobStore) -> Iterator[Member]:
-    request = json.dumps(facts.job.spec, indent=1).encode()
+    request = json.dumps(facts.request, indent=1).encode()
     described = json.dumps(describe(facts, request), indent=1).encode()
     yield member_of(terms.METADATA, described)
     yield member_of(terms.REQUEST, request)
     yield member_of(terms.README, readme(facts).encode())
-    inputs = {input_path(dataset): dataset for dataset in facts.datasets.values()}
+    inputs = {input_path(each): each for key, each in facts.datasets.items() if key in facts.given}
     for path, dataset in inputs.items():
         store.existing(dataset.sha256)
         yield Member(path, partial(store.open, dataset.sha256), dataset.size)

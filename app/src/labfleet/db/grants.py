@@ -41,6 +41,7 @@ WEB: Mapping[str, str] = {
     "source_handlers": ALL,
     "fetches": ALL,
     "jobs": ALL,
+    "job_shares": ALL,
     "nodes": CHANGE,
     "tasks": CHANGE,
     "attempts": CHANGE,

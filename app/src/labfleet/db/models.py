@@ -22,11 +22,21 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    false,
     func,
+    select,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    column_property,
+    declared_attr,
+    mapped_column,
+    relationship,
+)
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -526,11 +536,21 @@ class Fetch(Base):
     asker: Mapped[User | None] = relationship()
 
 
+class JobShare(_Share, Base):
+    """A user, or a group, that may look at a job of somebody else."""
+
+    __tablename__ = "job_shares"
+    __table_args__ = _one_each("job_id")
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+
+
 class Job(Base):
     """What a user submitted. `state` follows from its tasks, of which the row keeps count by state.
 
-    `tasks_skipped` are those that an earlier failure left without sense, `tasks_forgiven` optional ones
-    that ended without success; neither is counted under its state.
+    `public` is for everybody to look at; else the owner and whom it is shared with see it
+    (`labfleet.jobs.visible`). `tasks_skipped` are those that an earlier failure left without sense,
+    `tasks_forgiven` optional ones that ended without success; neither is counted under its state.
     """
 
     __tablename__ = "jobs"
@@ -546,6 +566,7 @@ class Job(Base):
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index("ix_jobs_words", WORDS, postgresql_using="gin"),
         Index("ix_jobs_search", JOB_LABELS, postgresql_using="gin"),
+        Index("ix_jobs_public_created_at_id", "created_at", "id", postgresql_where=text("public")),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
@@ -564,6 +585,7 @@ class Job(Base):
     protocols: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     datasets: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     idempotency_key: Mapped[str | None]
+    public: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     finished_at: Mapped[datetime | None]
     tasks_total: Mapped[int] = mapped_column(server_default=text("0"))
@@ -578,6 +600,16 @@ class Job(Base):
     tasks_forgiven: Mapped[int] = mapped_column(server_default=text("0"))
 
     owner: Mapped[User] = relationship()
+    shares: Mapped[list[JobShare]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+    # For lists, without a row for each share; the dispatcher may not ask. No `EXISTS`: for that all shares
+    # may be read at once, and a page has few jobs.
+    has_shares: Mapped[bool] = column_property(
+        func.coalesce(
+            select(true()).where(JobShare.job_id == id).correlate_except(JobShare).limit(1).scalar_subquery(),
+            false(),
+        ),
+        deferred=True,
+    )
 
 
 class Node(Base):

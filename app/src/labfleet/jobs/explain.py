@@ -26,11 +26,12 @@ from labfleet.jobs.order import Candidate
 from labfleet.jobs.placement import Fleet, Verdict, Worker, assign
 from labfleet.jobs.quotas import Allowance
 from labfleet.jobs.states import State
-from labfleet.jobs.visible import get_job_row
+from labfleet.jobs.visible import read_job
 
 # However many owners wait, so many rows are read for the order at most; the places told are fewer then.
 _MAX_ROWS = 5000
 _NAMES_SHOWN = 5
+_OF_OTHERS = "Something of its owner's account keeps it from beginning."
 
 
 class Code(StrEnum):
@@ -51,6 +52,9 @@ class Code(StrEnum):
     WORKERS_FULL = "workers_full"
     BEHIND_OTHERS = "behind_others"
     NEXT = "next"
+
+
+_OF_OWNER = frozenset({Code.OWNER_DISABLED, Code.QUOTA_RUNNING, Code.QUOTA_CORES})
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,13 @@ def _depth(wanted: int, pairs: int) -> int:
     return max(min(wanted, _MAX_ROWS // max(pairs, 1)), 2)
 
 
-def reasons(session: Session, tasks: Iterable[Task], rules: OrderSection) -> dict[uuid.UUID, Reason]:
-    """Why each of the tasks that are queued waits. Few statements, however many tasks are asked for."""
+def reasons(
+    session: Session, viewer: User, tasks: Iterable[Task], rules: OrderSection
+) -> dict[uuid.UUID, Reason]:
+    """Why each of the tasks that are queued waits. Few statements, however many tasks are asked for.
+
+    What it is with its owner's quotas and account is for the owner, and an admin.
+    """
     queued = [task for task in tasks if task.state == State.QUEUED]
     if not queued:
         return {}
@@ -129,16 +138,16 @@ def reasons(session: Session, tasks: Iterable[Task], rules: OrderSection) -> dic
     others = [task for task in queued if task.id not in found]
     if others:
         view = _View(session, rules, {task.owner_id for task in others})
-        found |= {task.id: view.reason(task) for task in others}
+        found |= {task.id: _told_to(viewer, task, view.reason(task)) for task in others}
     return found
 
 
 def waiting_of_job(session: Session, viewer: User, job_id: uuid.UUID, rules: OrderSection) -> list[Waiting]:
     """What the job waits for, lane by lane, in the order of submission; empty where nothing waits.
 
-    Raises `NotFound` if the job isn't the viewer's.
+    Raises `NotFound` if the job isn't for the viewer.
     """
-    get_job_row(session, viewer, job_id)
+    read_job(session, viewer, job_id)
     groups = session.execute(
         select(func.count(), func.min(Task.sequence))
         .where(Task.job_id == job_id, Task.state == State.QUEUED)
@@ -155,7 +164,7 @@ def waiting_of_job(session: Session, viewer: User, job_id: uuid.UUID, rules: Ord
     firsts = session.scalars(
         select(Task).where(Task.job_id == job_id, Task.sequence.in_(counts)).order_by(Task.sequence)
     ).all()
-    known = reasons(session, firsts, rules)
+    known = reasons(session, viewer, firsts, rules)
     return [
         Waiting(task.lane, needs_of(task), counts[task.sequence], known[task.id])
         for task in firsts
@@ -177,6 +186,12 @@ def able(session: Session, needs: Needs) -> Sequence[WorkerRow]:
 def needs_of(task: Task) -> Needs:
     """What the task's row says that it needs."""
     return Needs(task.key, task.cores, task.memory_bytes, task.wall_seconds, tuple(task.tags))
+
+
+def _told_to(viewer: User, task: Task, reason: Reason) -> Reason:
+    if viewer.is_admin or task.owner_id == viewer.id or reason.code not in _OF_OWNER:
+        return reason
+    return Reason(reason.code, _OF_OTHERS)
 
 
 def _of_its_own(task: Task, now: datetime) -> Reason | None:

@@ -6,14 +6,15 @@ A task's `inputs` map a slot to a dataset's id, or to `{"task": name, "output": 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, cast, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from labfleet.db.models import Artifact, Dataset, Task
+from labfleet.datasets.access import visible_to
+from labfleet.db.models import Artifact, Dataset, Task, User
 from labfleet.errors import NotFound
 from labfleet.jobs.states import State
 
@@ -84,24 +85,36 @@ def open_sources(session: Session, task: Task) -> bool:
 @dataclass(frozen=True)
 class Described:
     """An input for people: its file, and the dataset or the task that it comes from. `size` is None for
-    what an earlier task has not left yet."""
+    what an earlier task has not left yet; `hidden` says that the dataset is not for whoever looks."""
 
     slot: str
     name: str
     size: int | None
     dataset: uuid.UUID | None = None
     source: uuid.UUID | None = None
+    hidden: bool = False
 
 
-def described(session: Session, task: Task) -> list[Described]:
+def described(session: Session, viewer: User, task: Task) -> list[Described]:
     """All inputs of a task, also those that are not there yet."""
-    return [_described(session, task, slot, given) for slot, given in sorted(task.inputs.items())]
+    seen = visible_ids(session, viewer, [task])
+    return [_described(session, task, slot, given, seen) for slot, given in sorted(task.inputs.items())]
 
 
-def _described(session: Session, task: Task, slot: str, given: str | Mapping[str, Any]) -> Described:
+def visible_ids(session: Session, viewer: User, tasks: Iterable[Task]) -> set[uuid.UUID]:
+    """The datasets that these tasks take, as far as the viewer may see them: one who may look at a job
+    may not look at all of its data."""
+    taken = {uuid.UUID(given) for task in tasks for given in task.inputs.values() if isinstance(given, str)}
+    return set(session.scalars(select(Dataset.id).where(Dataset.id.in_(taken), visible_to(viewer))))
+
+
+def _described(
+    session: Session, task: Task, slot: str, given: str | Mapping[str, Any], seen: Collection[uuid.UUID]
+) -> Described:
     if isinstance(given, str):
         dataset = session.get_one(Dataset, uuid.UUID(given))
-        return Described(slot, dataset.name, dataset.size, dataset=dataset.id)
+        hidden = dataset.id not in seen
+        return Described(slot, dataset.name, dataset.size, dataset=dataset.id, hidden=hidden)
     source = session.scalar(select(Task.id).where(Task.job_id == task.job_id, Task.name == given["task"]))
     name = f"{given['output']} of {given['task']}"
     return Described(slot, name, None, source=source)

@@ -1,6 +1,7 @@
 """The matrix of experiments: protocols against datasets, each cell the latest run of one on the other.
 
-Only the viewer's own runs are in it. No function commits; its caller does.
+The viewer's own runs are in it, or those that he may look at (`visible.Whose`). No function commits; its
+caller does.
 """
 
 from __future__ import annotations
@@ -10,49 +11,35 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, Uuid, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    TableValuedAlias,
+    Uuid,
+    and_,
+    any_,
+    cast,
+    column,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, distinct_on
 from sqlalchemy.orm import Session
 
-from labfleet.db.models import Protocol, ProtocolVersion, User
+from labfleet.db.models import Job, Protocol, ProtocolVersion, Task, User
 from labfleet.errors import Invalid
 from labfleet.jobs.states import State
+from labfleet.jobs.visible import Whose, among
 
 # A job of the whole matrix of the largest page is refused before it is read: nobody means that.
 MAX_RUN = 2_000
 Key = tuple[uuid.UUID, uuid.UUID]
 """Ids of protocol and dataset."""
 
-# The jobs are found by the index of their datasets; of each cell the task that was submitted last counts.
-_LATEST = """
-    SELECT DISTINCT ON (version.protocol_id, given.dataset)
-        version.protocol_id AS protocol, given.dataset, task.id AS task, task.state
-    FROM jobs AS job
-    JOIN tasks AS task ON task.job_id = job.id
-    JOIN protocol_versions AS version ON version.id = task.protocol_version_id
-    CROSS JOIN LATERAL (
-        SELECT (value #>> '{}')::uuid AS dataset FROM jsonb_each(task.inputs)
-        WHERE jsonb_typeof(value) = 'string'
-    ) AS given
-    WHERE job.owner_id = :viewer AND job.datasets && :names
-        AND version.protocol_id = ANY(:protocols) AND given.dataset = ANY(:datasets)
-    ORDER BY version.protocol_id, given.dataset, task.sequence DESC
-"""
-_KINDS = (
-    bindparam("names", type_=ARRAY(Text)),
-    bindparam("protocols", type_=ARRAY(Uuid)),
-    bindparam("datasets", type_=ARRAY(Uuid)),
-)
-_CELLS = text(_LATEST).bindparams(*_KINDS)
-# A text for each row instead of a row for each cell: 40,000 cells are read as 200 lines.
-_LINES = text(f"""
-    WITH cell AS ({_LATEST})
-    SELECT string_agg(coalesce(left(cell.state, 1), :none), '' ORDER BY across.number)
-    FROM unnest(:protocols) WITH ORDINALITY AS down (id, number)
-    CROSS JOIN unnest(:datasets) WITH ORDINALITY AS across (id, number)
-    LEFT JOIN cell ON cell.protocol = down.id AND cell.dataset = across.id
-    GROUP BY down.number ORDER BY down.number
-""").bindparams(*_KINDS)  # noqa: S608 - constants of this module
 NONE = "."
 """The letter of a cell that was never run; the others are the first ones of their states."""
 
@@ -66,34 +53,75 @@ class Cell:
 
 
 def cells(
-    session: Session, viewer: User, protocols: Collection[uuid.UUID], datasets: Collection[uuid.UUID]
+    session: Session,
+    viewer: User,
+    protocols: Collection[uuid.UUID],
+    datasets: Collection[uuid.UUID],
+    whose: Whose = Whose.MINE,
 ) -> dict[Key, Cell]:
-    """What the viewer has run of these protocols on these datasets, by one question to the database."""
+    """What was run of these protocols on these datasets, by one question to the database."""
     if not protocols or not datasets:
         return {}
-    rows = session.execute(_CELLS, _values(viewer, protocols, datasets))
+    rows = session.execute(_latest(viewer, whose, protocols, datasets))
     return {(row.protocol, row.dataset): Cell(row.task, State(row.state)) for row in rows}
 
 
 def lines(
-    session: Session, viewer: User, protocols: Sequence[uuid.UUID], datasets: Sequence[uuid.UUID]
+    session: Session,
+    viewer: User,
+    protocols: Sequence[uuid.UUID],
+    datasets: Sequence[uuid.UUID],
+    whose: Whose = Whose.MINE,
 ) -> list[str]:
-    """A line for each protocol with a letter for each dataset: the first of the state, or `NONE`."""
+    """A line for each protocol with a letter for each dataset: the first of the state, or `NONE`.
+
+    They come as a text for each row and not as a row for each cell: 40,000 cells are read as 200 lines.
+    """
     if not protocols or not datasets:
         return ["" for _ in protocols]
-    values = {**_values(viewer, protocols, datasets), "none": NONE}
-    return list(session.scalars(_LINES, values))
+    cell = _latest(viewer, whose, protocols, datasets).cte("cell")
+    down, across = (_numbered(ids, name) for ids, name in ((protocols, "down"), (datasets, "across")))
+    letter = func.coalesce(func.left(cell.c.state, 1), NONE)
+    line = func.string_agg(letter, aggregate_order_by(literal(""), across.c.number))
+    here = and_(cell.c.protocol == down.c.id, cell.c.dataset == across.c.id)
+    places = down.join(across, true()).outerjoin(cell, here)
+    statement = select(line).select_from(places).group_by(down.c.number).order_by(down.c.number)
+    return list(session.scalars(statement))
 
 
-def _values(
-    viewer: User, protocols: Collection[uuid.UUID], datasets: Collection[uuid.UUID]
-) -> dict[str, Any]:
-    return {
-        "viewer": viewer.id,
-        "names": [str(dataset) for dataset in datasets],
-        "protocols": list(protocols),
-        "datasets": list(datasets),
-    }
+def _latest(
+    viewer: User, whose: Whose, protocols: Collection[uuid.UUID], datasets: Collection[uuid.UUID]
+) -> Select[Any]:
+    """Of each cell the task that was submitted last. The jobs are found by the index of their datasets."""
+    value = func.jsonb_each(Task.inputs).table_valued("key", "value", name="slot")
+    one = cast(value.c.value.op("#>>")(literal_column("'{}'")), Uuid).label("dataset")
+    is_dataset = func.jsonb_typeof(value.c.value) == "string"
+    given = select(one).where(is_dataset).correlate(Task).lateral("given")
+    cell = (ProtocolVersion.protocol_id, given.c.dataset)
+    return (
+        select(cell[0].label("protocol"), cell[1], Task.id.label("task"), Task.state)
+        .select_from(Job)
+        .join(Task, Task.job_id == Job.id)
+        .join(ProtocolVersion, ProtocolVersion.id == Task.protocol_version_id)
+        .join(given, true())
+        .where(
+            or_(*among(viewer, whose)),
+            Job.datasets.overlap([str(dataset) for dataset in datasets]),
+            cell[0] == any_(_ids(protocols)),
+            cell[1] == any_(_ids(datasets)),
+        )
+        .ext(distinct_on(*cell))
+        .order_by(*cell, Task.sequence.desc())
+    )
+
+
+def _ids(ids: Collection[uuid.UUID]) -> ColumnElement[list[uuid.UUID]]:
+    return literal(list(ids), ARRAY(Uuid))
+
+
+def _numbered(ids: Collection[uuid.UUID], name: str) -> TableValuedAlias:
+    found = func.unnest(_ids(ids)).table_valued(column("id", Uuid), with_ordinality="number", name=name)
+    return found.render_derived()
 
 
 def slot_of(version: ProtocolVersion) -> str | None:

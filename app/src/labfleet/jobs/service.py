@@ -1,7 +1,8 @@
 """Jobs as their owners see them: submit, look at tasks, events, results and where they came from.
 
 Every function takes a session and leaves the commit to its caller. What a viewer may not see is
-`NotFound`. An admin sees everything. Lists are in `search`, what changes a job in `verbs`.
+`NotFound` (`visible`). An admin sees everything. Lists are in `search`, what changes a job in `verbs`, for
+whom it is in `access`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ from labfleet.db.models import Artifact, Attempt, Delivery, EventRow, Job, Node,
 from labfleet.errors import Invalid
 from labfleet.jobs import inputs, submission
 from labfleet.jobs.spec import JobSpec
-from labfleet.jobs.visible import get_artifact, get_job_row, get_task
+from labfleet.jobs.visible import (
+    get_job_row,
+    get_task,
+    read_artifact,
+    read_job,
+    read_task,
+)
 
 __all__ = [
     "Page",
     "Provenance",
     "attempts_of",
     "deliveries",
-    "get_artifact",
     "get_job_row",
     "get_task",
     "job_events",
@@ -34,6 +40,9 @@ __all__ = [
     "nodes_above",
     "nodes_of",
     "provenance",
+    "read_artifact",
+    "read_job",
+    "read_task",
     "submit",
     "task_artifacts",
     "task_events",
@@ -95,7 +104,7 @@ def task_names(session: Session, job_id: uuid.UUID, ids: Collection[uuid.UUID]) 
 
 def task_events(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[EventRow]:
     """Everything that happened to the task, in order."""
-    get_task(session, viewer, task_id)
+    read_task(session, viewer, task_id)
     return session.scalars(select(EventRow).where(EventRow.task_id == task_id).order_by(EventRow.id)).all()
 
 
@@ -109,7 +118,7 @@ class Page:
 
 def job_events(session: Session, viewer: User, job_id: uuid.UUID, limit: int, after: int | None) -> Page:
     """The history of a job and all of its tasks, in order."""
-    get_job_row(session, viewer, job_id)
+    read_job(session, viewer, job_id)
     statement = select(EventRow).where(EventRow.job_id == job_id)
     if after is not None:
         statement = statement.where(EventRow.id > after)
@@ -119,7 +128,7 @@ def job_events(session: Session, viewer: User, job_id: uuid.UUID, limit: int, af
 
 def task_artifacts(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[Artifact]:
     """The artifacts of the task's current attempt: those of superseded attempts don't count."""
-    task = get_task(session, viewer, task_id)
+    task = read_task(session, viewer, task_id)
     statement = select(Artifact).where(Artifact.task_id == task.id, Artifact.attempt == task.attempt)
     return session.scalars(statement.order_by(Artifact.name)).all()
 
@@ -136,7 +145,7 @@ def job_results(
     session: Session, viewer: User, job_id: uuid.UUID, limit: int, after: uuid.UUID | None
 ) -> tuple[Sequence[Result], uuid.UUID | None]:
     """The artifacts that count of all tasks of a job, in the order of its tasks; also while it runs."""
-    get_job_row(session, viewer, job_id)
+    read_job(session, viewer, job_id)
     current = and_(Artifact.task_id == Task.id, Artifact.attempt == Task.attempt)
     statement = (
         select(Task.name, Task.sequence, Artifact).join(Artifact, current).where(Task.job_id == job_id)
@@ -160,7 +169,7 @@ def job_results(
 
 def attempts_of(session: Session, viewer: User, task_id: uuid.UUID) -> Sequence[Attempt]:
     """Every try at the task, the first first."""
-    get_task(session, viewer, task_id)
+    read_task(session, viewer, task_id)
     return session.scalars(select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.number)).all()
 
 
@@ -176,7 +185,7 @@ class Provenance:
 
 def provenance(session: Session, viewer: User, task_id: uuid.UUID) -> Provenance:
     """Protocol, parameters, inputs by hash, attempts with worker and environment, and what came out."""
-    task = get_task(session, viewer, task_id)
+    task = read_task(session, viewer, task_id)
     known = [] if inputs.open_sources(session, task) else list(inputs.resolve(session, task).values())
     return Provenance(
         task, attempts_of(session, viewer, task_id), known, task_artifacts(session, viewer, task_id)
@@ -184,7 +193,7 @@ def provenance(session: Session, viewer: User, task_id: uuid.UUID) -> Provenance
 
 
 def deliveries(session: Session, viewer: User, job_id: uuid.UUID) -> Sequence[Delivery]:
-    """The log of the job's webhook, the newest first."""
+    """The log of the job's webhook, the newest first: for its owner alone, it has addresses."""
     get_job_row(session, viewer, job_id)
     return session.scalars(
         select(Delivery).where(Delivery.job_id == job_id).order_by(Delivery.created_at.desc())

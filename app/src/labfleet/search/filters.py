@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY, UUID
 from labfleet.datasets import access as dataset_access
 from labfleet.db import models
 from labfleet.db.models import Dataset, Job, Protocol, User
-from labfleet.jobs.visible import visible_jobs
+from labfleet.jobs.visible import note_is_for, readable
 from labfleet.protocols import access as protocol_access
 
 THROUGH_DATA = 500
@@ -43,10 +43,9 @@ _DATASET: Sequence[ColumnElement[str]] = (
     literal_column(models.DATASET_WORDS.text),
     literal_column(models.DATASET_LABELS.text),
 )
-_JOB: Sequence[ColumnElement[str]] = (
-    literal_column(models.WORDS.text),
-    literal_column(models.JOB_LABELS.text),
-)
+_JOB: ColumnElement[str] = literal_column(models.WORDS.text)
+_JOB_LABEL: ColumnElement[str] = literal_column("to_tsvector('simple'::regconfig, label)")
+_JOB_LABELS: ColumnElement[str] = literal_column(models.JOB_LABELS.text)
 dataset_format = func.lower(func.substring(Dataset.name, r"\.([A-Za-z0-9]{1,16})$"))
 """How a dataset's name ends."""
 
@@ -119,11 +118,12 @@ def of_datasets(viewer: User, wanted: Filter) -> ColumnElement[bool]:
 
 
 def of_results(viewer: User, wanted: Filter) -> ColumnElement[bool]:
-    """The condition on `Job`: words of its own, of its protocols and of its data; terms are its data's."""
+    """The condition on `Job`: words of its own (but no note of another's), of
+    its protocols and of its data; terms are its data's."""
     if wanted.licence or wanted.format:
         return false()
     return and_(
-        visible_jobs(viewer),
+        readable(viewer),
         Job.tasks_success + Job.tasks_partial > 0,
         *(_result_has(word, viewer) for word in words_of(wanted.text)),
         terms_of_results(viewer).contains(list(wanted.terms)) if wanted.terms else true(),
@@ -152,7 +152,8 @@ def _result_has(word: str, viewer: User) -> ColumnElement[bool]:
         .limit(THROUGH_DATA)
     )
     return or_(
-        _has(word, *_JOB),
+        and_(_has(word, _JOB), or_(note_is_for(viewer), _has(word, _JOB_LABEL))),
+        _has(word, _JOB_LABELS),
         Job.protocols.overlap(func.array(protocols.scalar_subquery(), type_=ARRAY(Text))),
         Job.datasets.overlap(func.array(datasets.scalar_subquery(), type_=ARRAY(Text))),
     )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     SQLColumnExpression,
     Text,
     and_,
+    case,
     cast,
     false,
     func,
@@ -34,6 +35,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import Dataset, Job, Protocol, User
 from labfleet.errors import Invalid
+from labfleet.jobs.visible import note_is_for
 from labfleet.search.filters import (
     Filter,
     Kind,
@@ -186,7 +188,7 @@ def _branches(viewer: User, wanted: Filter) -> dict[Kind, Select[Any]]:
             id=cast(Job.id, Text),
             name=title,
             named=Job.label,
-            text=Job.note,
+            text=case((note_is_for(viewer), Job.note), else_=""),
             owner_id=Job.owner_id,
             labels=Job.labels,
             terms=terms_of_results(viewer),

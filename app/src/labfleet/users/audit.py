@@ -1,5 +1,5 @@
-"""The audit log: who did what to accounts, rights, quotas and the fleet, to whom protocols and data were
-given, what was deleted, and what was done to jobs of others. Rows are added and never changed.
+"""The audit log: who did what to accounts, rights, quotas and the fleet, to whom protocols, data and
+results were given, what was deleted, and what was done to jobs of others. Rows are added and never changed.
 
 A service function writes its row in its own transaction, so that there is none without the other. Who is
 acting is known to whoever took the request (`acting`), and never a secret is written.
@@ -79,6 +79,10 @@ class Action(StrEnum):
     SOURCE_PUBLISHED = "source.published"
     SOURCE_WITHDRAWN = "source.withdrawn"
     SOURCE_DELETED = "source.deleted"
+    JOB_SHARED = "job.shared"
+    JOB_UNSHARED = "job.unshared"
+    JOB_PUBLISHED = "job.published"
+    JOB_WITHDRAWN = "job.withdrawn"
     JOB_OF_ANOTHER = "job.of_another"
     JOB_DELETED = "job.deleted"
 

@@ -1,7 +1,8 @@
-"""What belongs to somebody and may be shared: protocols, datasets and sources.
+"""What belongs to somebody and may be shared: protocols, datasets, sources and jobs.
 
 The owner, those it is shared with (by name or by group), and everybody where it is public see and use it;
-only the owner, and an admin, changes it. No function commits.
+only the owner, and an admin, changes it. Of a job they see what `labfleet.jobs.visible` says. No function
+commits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from labfleet.db.models import (
     Dataset,
     DatasetShare,
     Group,
+    Job,
+    JobShare,
     Protocol,
     ProtocolShare,
     Source,
@@ -27,8 +30,9 @@ from labfleet.errors import NotFound
 from labfleet.users.service import get_user
 
 Visibility = Literal["private", "shared", "public"]
-Shared = Dataset | Protocol | Source
-Share = TypeVar("Share", DatasetShare, ProtocolShare, SourceShare)
+Shared = Dataset | Protocol | Source | Job
+Share = TypeVar("Share", DatasetShare, ProtocolShare, SourceShare, JobShare)
+Shares = type[DatasetShare] | type[ProtocolShare] | type[SourceShare] | type[JobShare]
 
 
 class With(TypedDict, total=False):
@@ -40,16 +44,19 @@ class With(TypedDict, total=False):
 
 def visible_to(
     viewer: User,
-    kind: type[Dataset] | type[Protocol] | type[Source],
-    share: type[DatasetShare] | type[ProtocolShare] | type[SourceShare],
+    kind: type[Dataset] | type[Protocol] | type[Source] | type[Job],
+    share: Shares,
 ) -> ColumnElement[bool]:
     """The condition on things of this kind of what the viewer may see; `share` is what their `shares` are."""
     if viewer.is_admin:
         return true()
+    return or_(kind.owner_id == viewer.id, kind.public, kind.shares.any(given_to(viewer, share)))
+
+
+def given_to(viewer: User, share: Shares) -> ColumnElement[bool]:
+    """The condition on shares of those with the viewer, by name or by the group that he is in now."""
     mine = share.user_id == viewer.id
-    if viewer.group_name:
-        mine = or_(mine, share.group_name == viewer.group_name)
-    return or_(kind.owner_id == viewer.id, kind.public, kind.shares.any(mine))
+    return or_(mine, share.group_name == viewer.group_name) if viewer.group_name else mine
 
 
 def may_change(viewer: User, thing: Shared) -> bool:

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from labfleet.cli.credentials import Credentials, save
+from labfleet.db.models import User
+from labfleet.users.service import issue_token
 
 Run = Callable[..., Any]
 CSV = "a,b\n1,2\n3,4\n"
@@ -48,6 +53,34 @@ def test_parameters_from_a_file(submit: Callable[..., dict[str, Any]], tmp_path:
     (tmp_path / "p.yml").write_text("top: 7\nmissing: ['-']\n")
     job = submit("--params", str(tmp_path / "p.yml"), "-p", "top=8")
     assert job["tasks"][0]["parameters"] == {"top": 8, "delimiter": "auto", "missing": ["-"]}
+
+
+def test_jobs_are_shared_and_taken_back(
+    submit: Callable[..., dict[str, Any]],
+    signed_in: Run,
+    server: Any,
+    make_user: Callable[..., User],
+    sessions: sessionmaker[Session],
+) -> None:
+    eve = make_user("eve")
+    job, other = (submit("--note", "Mine alone.")["id"] for _ in range(2))
+    assert signed_in("share", job).code == 2
+    assert "is no user 'bob'" in signed_in("share", job, "--user", "bob").err
+    told = signed_in("share", job, other, "--user", "eve").out
+    assert told == f"Job {job}: shared, shared with eve.\nJob {other}: shared, shared with eve.\n"
+    assert json.loads(signed_in("share", job, "--everybody", "--json").out)["visibility"] == "public"
+    assert signed_in("unshare", other, "--user", "eve").out == f"Job {other}: private.\n"
+    assert "for        public, shared with eve" in signed_in("show", job).out
+    assert job in signed_in("jobs", "--whose", "public").out
+    with sessions.begin() as db:
+        save(Credentials(server.url, issue_token(db, db.merge(eve))))
+    assert "No jobs" in signed_in("jobs").err
+    assert signed_in("jobs", "--whose", "shared").out.count("table-summary") == 1
+    shown = signed_in("show", job).out
+    assert "owner      ada" in shown and "Mine alone" not in shown
+    assert "belongs to 'ada'" in signed_in("unshare", job, "--everybody").err
+    assert "belongs to 'ada'" in signed_in("cancel", job).err
+    assert signed_in("show", other).code == 1
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def why(sessions: Sessions) -> Why:
     def why(task_id: uuid.UUID, **rules: Any) -> Reason:
         with sessions() as session:
             task = session.get_one(Task, task_id)
-            return explain.reasons(session, [task], OrderSection(**rules))[task_id]
+            owner = session.get_one(User, task.owner_id)
+            return explain.reasons(session, owner, [task], OrderSection(**rules))[task_id]
 
     return why
 
@@ -248,8 +249,8 @@ def test_a_page_of_tasks_costs_few_statements_and_none_without_a_queued_one(
             statements.append(arguments[2])
 
         event.listen(engine, "before_cursor_execute", count)
-        found = explain.reasons(session, tasks, OrderSection())
-        assert explain.reasons(session, [Task(state="running")], OrderSection()) == {}
+        found = explain.reasons(session, user, tasks, OrderSection())
+        assert explain.reasons(session, user, [Task(state="running")], OrderSection()) == {}
         event.remove(engine, "before_cursor_execute", count)
     assert len(found) == 100
     assert len(statements) <= 8
@@ -334,7 +335,7 @@ def test_the_reasons_are_what_the_dispatcher_does(
     make_tasks(bob, 2, key="r")
     with sessions() as session:
         tasks = session.scalars(select(Task)).all()
-        told = explain.reasons(session, tasks, OrderSection())
+        told = explain.reasons(session, user, tasks, OrderSection())
     while place():
         pass
     with sessions() as session:

@@ -13,8 +13,8 @@ from labfleet.datasets import access as datasets
 from labfleet.datasets.service import delete_dataset
 from labfleet.db.models import AuditRow, ProtocolVersion, User
 from labfleet.errors import Forbidden, WrongState
+from labfleet.jobs import access, verbs
 from labfleet.jobs import service as jobs
-from labfleet.jobs import verbs
 from labfleet.jobs.spec import JobSpec
 from labfleet.protocols import access as protocols
 from labfleet.protocols.service import delete as delete_protocol
@@ -106,6 +106,30 @@ def test_what_others_do_to_a_job_is_told(
         ("job.of_another", str(job), {"verb": "resume", "owner": "ada"}),
         ("job.of_another", str(job), {"verb": "cancel", "owner": "ada"}),
         ("job.deleted", str(job), {"label": "mine", "owner": "ada"}),
+    ]
+
+
+def test_whom_a_job_is_given_to_is_told(
+    sessions: Sessions, user: User, make_user: Callable[..., User], protocol: ProtocolVersion
+) -> None:
+    grace = make_user("grace")
+    with sessions.begin() as db:
+        job = jobs.submit(db, user, JobSpec(protocol="echo", label="mine")).id
+    with sessions.begin() as db:
+        access.share(db, user, job, users=["grace"])
+        access.make_public(db, user, job, public=True)
+        access.make_public(db, user, job, public=True)  # once more changes nothing
+        access.make_public(db, user, job, public=False)
+    with pytest.raises(Forbidden), sessions.begin() as db:
+        access.share(db, grace, job, groups=["crew"])
+    with sessions.begin() as db:
+        access.unshare(db, user, job, users=iter(["grace"]))
+    told = {"label": "mine", "owner": "ada"}
+    assert log(sessions) == [
+        ("job.shared", str(job), {**told, "users": ["grace"], "groups": []}),
+        ("job.published", str(job), told),
+        ("job.withdrawn", str(job), told),
+        ("job.unshared", str(job), {**told, "users": ["grace"], "groups": []}),
     ]
 
 

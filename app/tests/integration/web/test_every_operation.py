@@ -107,6 +107,14 @@ def served(app: APIFlask) -> Iterator[str]:
         thread.join()
 
 
+def lend(api: Caller) -> None:
+    """Two jobs that others may look at: what of them is the owner's alone is still not shown to them."""
+    data = api.upload("lent.csv", f"a,b\n1,{OWNED}\n".encode())["id"]
+    for verb, whom in (("publish", None), ("share", {"users": ["other"]})):
+        job = api.submit(label="lent", note=OWNED, inputs={"table": data})
+        assert api("POST", f"jobs/{job['id']}/{verb}", json=whom).status_code == 200
+
+
 @pytest.fixture
 def tokens(
     app: APIFlask,
@@ -114,7 +122,7 @@ def tokens(
     protocols: None,
     caller: Callable[[User], Caller],
 ) -> dict[str, str]:
-    """Of the owner of a job, a dataset and a source, of another user, and of an admin; nobody's is empty."""
+    """Of the owner of jobs, a dataset and a source, of another user, and of an admin; nobody's is empty."""
     app.config.update(TESTING=False, PROPAGATE_BUGS=False)
     with sessions.begin() as db:
         put_handlers(db, {name: handler.described() for name, handler in known().items()})
@@ -127,6 +135,7 @@ def tokens(
         api.upload(f"{owned}.csv", f"a,b\n1,{owned}\n".encode())
         definition = {"handler": "http", "parameters": {"url": f"https://example.org/{owned}"}}
         assert api("POST", "sources", json={"name": owned, "definition": definition}).status_code == 201
+    lend(caller(people[OWNER]))
     return {"nobody": "", **given}
 
 

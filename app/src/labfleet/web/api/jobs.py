@@ -98,8 +98,10 @@ def made(answer: schemas.Job) -> tuple[schemas.Job, int, dict[str, str]]:
 def shown(db: Session, row: models.Job) -> schemas.Job:
     """A job with its tree, its first tasks, and why they wait."""
     shown_tasks = services().settings.jobs.tasks_shown
-    tasks = search.list_tasks(db, current_user(), row.id, limit=shown_tasks).items
-    return views.job(row, service.nodes_of(db, row.id), tasks, reasons(db, tasks, services().settings.order))
+    viewer = current_user()
+    tasks = search.list_tasks(db, viewer, row.id, limit=shown_tasks).items
+    why = reasons(db, viewer, tasks, services().settings.order)
+    return views.job(row, viewer, service.nodes_of(db, row.id), tasks, why)
 
 
 def _dry_run(wanted: JobSpec) -> schemas.DryRun:
@@ -144,12 +146,14 @@ def idempotency_key() -> str | None:
 def list_jobs(query_data: schemas.JobsQuery) -> schemas.Jobs:
     """Find jobs
 
-    Yours, newest first; an admin finds everybody's. `in_progress` and `errored` stand for several states.
+    Yours, newest first; an admin finds everybody's. `whose` finds those that others share. `in_progress` and
+    `errored` stand for several states.
     """
     limit = min(query_data.limit, services().settings.web.page_size_max)
     with services().sessions() as db:
-        page = search.list_jobs(db, current_user(), job_filter(query_data), limit, query_data.after)
-        return schemas.Jobs(items=[views.summary(job) for job in page.items], next=page.next)
+        viewer, wanted = current_user(), job_filter(query_data)
+        page = search.list_jobs(db, viewer, wanted, limit, query_data.after, whose=query_data.whose)
+        return schemas.Jobs(items=[views.summary(job, viewer) for job in page.items], next=page.next)
 
 
 def job_filter(given: schemas.JobFilter) -> search.Filter:
@@ -177,7 +181,7 @@ def job_filter(given: schemas.JobFilter) -> search.Filter:
 def show_job(job: uuid.UUID) -> schemas.Job:
     """Show a job with its tree and its first tasks"""
     with services().sessions() as db:
-        return shown(db, service.get_job_row(db, current_user(), job))
+        return shown(db, service.read_job(db, current_user(), job))
 
 
 @user.get("/jobs/<uuid:job>/tasks")
@@ -192,7 +196,7 @@ def list_tasks(job: uuid.UUID, query_data: schemas.TasksQuery) -> schemas.Tasks:
         page = search.list_tasks(
             db, current_user(), job, query_data.state, limit=limit, after=query_data.after
         )
-        why = reasons(db, page.items, services().settings.order)
+        why = reasons(db, current_user(), page.items, services().settings.order)
         return schemas.Tasks(items=[views.task(row, why.get(row.id)) for row in page.items], next=page.next)
 
 
@@ -232,7 +236,7 @@ def list_results(job: uuid.UUID, query_data: schemas.PageQuery) -> schemas.Resul
 @user.doc(tags=["jobs"], operation_id="list_deliveries")
 @user.output(schemas.Deliveries)
 def list_deliveries(job: uuid.UUID) -> schemas.Deliveries:
-    """List the calls of a job's webhook"""
+    """List the calls of the webhook of a job of yours"""
     with services().sessions() as db:
         rows = service.deliveries(db, current_user(), job)
         return schemas.Deliveries(items=[schemas.Delivery.model_validate(row) for row in rows])
@@ -268,8 +272,9 @@ def crate_of(job: uuid.UUID, viewer: models.User) -> Response:
 def show_task(task: uuid.UUID) -> schemas.Task:
     """Show a task"""
     with services().sessions() as db:
-        row = service.get_task(db, current_user(), task)
-        return views.task(row, reasons(db, [row], services().settings.order).get(row.id))
+        row = service.read_task(db, current_user(), task)
+        why = reasons(db, current_user(), [row], services().settings.order)
+        return views.task(row, why.get(row.id))
 
 
 @user.get("/tasks/<uuid:task>/provenance")
@@ -292,7 +297,7 @@ def read_log(task: uuid.UUID, query_data: schemas.LogQuery) -> Response:
     At most 1 MiB from `offset` on. `X-Log-Size` tells how long the log is, `X-Log-Attempt` whose it is.
     """
     with services().sessions() as db:
-        found = service.get_task(db, current_user(), task)
+        found = service.read_task(db, current_user(), task)
     attempt = query_data.attempt or found.attempt
     data, size = services().logs.read(found.id, attempt, query_data.offset, LOG_CHUNK)
     headers = {"X-Log-Size": str(size), "X-Log-Attempt": str(attempt)}
@@ -327,7 +332,7 @@ def list_artifacts(task: uuid.UUID) -> schemas.Artifacts:
 def show_artifact(artifact: uuid.UUID) -> schemas.Artifact:
     """Show an artifact"""
     with services().sessions() as db:
-        return views.artifact(service.get_artifact(db, current_user(), artifact))
+        return views.artifact(service.read_artifact(db, current_user(), artifact))
 
 
 @user.get("/artifacts/<uuid:artifact>/content")
@@ -336,5 +341,5 @@ def show_artifact(artifact: uuid.UUID) -> schemas.Artifact:
 def download_artifact(artifact: uuid.UUID) -> Response:
     """Download an artifact"""
     with services().sessions() as db:
-        found = service.get_artifact(db, current_user(), artifact)
+        found = service.read_artifact(db, current_user(), artifact)
     return send_blob(found.sha256, found.name, found.media_type)

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from labfleet.jobs import spec
 from labfleet.jobs.spec import Label, Priority, Source
 from labfleet.jobs.states import Failure, Outcome, State
+from labfleet.jobs.visible import Whose
 from labfleet.search import Kind
 from labfleet.users.scopes import Scope
 
@@ -144,6 +145,15 @@ class WebhookSecret(Out):
     secret: str
 
 
+class People(BaseModel):
+    """Users and groups, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    users: Annotated[list[Name], Field(max_length=1000)] = []
+    groups: Annotated[list[Name], Field(max_length=1000)] = []
+
+
 class JobFilter(In):
     """Which jobs; what is left out excludes none. `text` are words of label and note."""
 
@@ -234,7 +244,10 @@ class Counts(Out):
 
 
 class JobSummary(Out):
-    """A job without its tasks. `progress` is the part of its tasks that has ended."""
+    """A job without its tasks. `progress` is the part of its tasks that has ended.
+
+    `note`, `webhook` and `mail` are told to who may change it.
+    """
 
     id: uuid.UUID
     state: State
@@ -246,6 +259,8 @@ class JobSummary(Out):
     held: bool
     webhook: str | None
     mail: bool | None
+    visibility: Literal["private", "shared", "public"]
+    may_change: bool
     protocols: list[str]
     progress: float
     counts: Counts
@@ -270,8 +285,12 @@ class NodeOut(Out):
 
 
 class Job(JobSummary):
-    """What a user submitted: its tree, and its first tasks (all of them: `GET jobs/<id>/tasks`)."""
+    """What a user submitted: its tree, and its first tasks (all of them: `GET jobs/<id>/tasks`).
 
+    `shared_with` is told to who may change it.
+    """
+
+    shared_with: People | None
     nodes: list[NodeOut]
     tasks: list[Task]
 
@@ -507,15 +526,6 @@ class SelfTests(Out):
 
     items: list[SelfTest]
     next: None = None
-
-
-class People(BaseModel):
-    """Users and groups, by name."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    users: Annotated[list[Name], Field(max_length=1000)] = []
-    groups: Annotated[list[Name], Field(max_length=1000)] = []
 
 
 class Protocol(Out):
@@ -807,8 +817,13 @@ def _listed(value: Any) -> Any:
 
 
 class JobsQuery(JobFilter, PageQuery):
-    """Which page of which jobs; several states or labels stand with commas between them."""
+    """Which page of which jobs; several states or labels stand with commas between them.
 
+    `whose`: your own (`mine`), those of others that are `shared` with you, those that are `public`, or `all`
+    that you may look at. Without it your own; for an admin everybody's.
+    """
+
+    whose: Whose | None = None
     state: Annotated[list[State], BeforeValidator(_listed)] = []
     label: Annotated[list[Label], BeforeValidator(_listed)] = []
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Response, jsonify
+from sqlalchemy.orm import Session
 
+from labfleet.db.models import Job
 from labfleet.errors import LabfleetError
-from labfleet.jobs import search, service, spec, verbs
+from labfleet.jobs import access, search, service, spec, verbs
+from labfleet.jobs.visible import request_for
 from labfleet.users.scopes import Scope
 from labfleet.web.api import schemas, views
 from labfleet.web.api.blueprints import user
@@ -94,9 +97,58 @@ def change_job(job: uuid.UUID, json_data: schemas.JobChanges) -> schemas.Job:
 @needs(Scope.READ)
 @user.doc(tags=["jobs"], operation_id="show_spec", responses=SPEC)
 def show_spec(job: uuid.UUID) -> Response:
-    """Show the specification that a job was made of, as it was submitted"""
+    """Show the specification that a job was made of, as it was submitted
+
+    Note, webhook and mail are told to who may change the job.
+    """
     with services().sessions() as db:
-        return jsonify(service.get_job_row(db, current_user(), job).spec)
+        return jsonify(request_for(current_user(), service.read_job(db, current_user(), job)))
+
+
+def _changed(job: uuid.UUID, change: Callable[[Session], Job]) -> schemas.Job:
+    with services().sessions.begin() as db:
+        change(db)
+        return shown(db, service.get_job_row(db, current_user(), job))
+
+
+@user.post("/jobs/<uuid:job>/share")
+@needs(Scope.JOBS)
+@user.doc(tags=["jobs"], operation_id="share_job")
+@user.input(schemas.People)
+@user.output(schemas.Job)
+def share_job(job: uuid.UUID, json_data: schemas.People) -> schemas.Job:
+    """Let users and groups look at a job of yours and its results"""
+    whom = json_data.model_dump()
+    return _changed(job, lambda db: access.share(db, current_user(), job, **whom))
+
+
+@user.post("/jobs/<uuid:job>/unshare")
+@needs(Scope.JOBS)
+@user.doc(tags=["jobs"], operation_id="unshare_job")
+@user.input(schemas.People)
+@user.output(schemas.Job)
+def unshare_job(job: uuid.UUID, json_data: schemas.People) -> schemas.Job:
+    """Take a job of yours back from users and groups"""
+    whom = json_data.model_dump()
+    return _changed(job, lambda db: access.unshare(db, current_user(), job, **whom))
+
+
+@user.post("/jobs/<uuid:job>/publish")
+@needs(Scope.JOBS)
+@user.doc(tags=["jobs"], operation_id="publish_job")
+@user.output(schemas.Job)
+def publish_job(job: uuid.UUID) -> schemas.Job:
+    """Let everybody look at a job of yours and its results"""
+    return _changed(job, lambda db: access.make_public(db, current_user(), job, public=True))
+
+
+@user.post("/jobs/<uuid:job>/withdraw")
+@needs(Scope.JOBS)
+@user.doc(tags=["jobs"], operation_id="withdraw_job")
+@user.output(schemas.Job)
+def withdraw_job(job: uuid.UUID) -> schemas.Job:
+    """Take a job of yours back from everybody but those it is shared with"""
+    return _changed(job, lambda db: access.make_public(db, current_user(), job, public=False))
 
 
 @user.post("/jobs/<uuid:job>/resubmit")
@@ -105,7 +157,7 @@ def show_spec(job: uuid.UUID) -> Response:
 @user.input(schemas.Resubmission)
 @user.output(schemas.Job, status_code=201)
 def resubmit_job(job: uuid.UUID, json_data: schemas.Resubmission) -> tuple[schemas.Job, int, dict[str, str]]:
-    """Submit a job again as a new one, with changes
+    """Submit a job of yours again as a new one, with changes
 
     `changes` replaces fields of the earlier job's specification; null leaves one out.
     """

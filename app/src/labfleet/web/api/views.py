@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.datasets import previews
 from labfleet.db import models
-from labfleet.jobs import transition
+from labfleet.jobs import transition, visible
 from labfleet.jobs.explain import Reason
 from labfleet.jobs.placement import Worker
 from labfleet.jobs.service import Provenance, Result
@@ -56,23 +56,29 @@ def datasets(db: Session, viewer: models.User, rows: Sequence[models.Dataset]) -
     return [dataset(row, viewer, states.get(row.id)) for row in rows]
 
 
-def summary(row: models.Job) -> schemas.JobSummary:
-    """A job without its tasks."""
-    return schemas.JobSummary(**_summary(row))
+def summary(row: models.Job, viewer: models.User) -> schemas.JobSummary:
+    """A job without its tasks; what is its owner's alone is left out for others."""
+    return schemas.JobSummary(**_summary(row, viewer))
 
 
 def job(
-    row: models.Job, nodes: Iterable[models.Node], tasks: Iterable[models.Task], reasons: Reasons
+    row: models.Job,
+    viewer: models.User,
+    nodes: Iterable[models.Node],
+    tasks: Iterable[models.Task],
+    reasons: Reasons,
 ) -> schemas.Job:
-    """A job with its tree and its first tasks."""
+    """A job with its tree and its first tasks; only who may change it is told with whom it is shared."""
     return schemas.Job(
-        **_summary(row),
+        **_summary(row, viewer),
+        shared_with=shared_with(row) if visible.may_change(viewer, row) else None,
         nodes=[schemas.NodeOut.model_validate(node) for node in nodes],
         tasks=[task(item, reasons.get(item.id)) for item in tasks],
     )
 
 
-def _summary(row: models.Job) -> dict[str, Any]:
+def _summary(row: models.Job, viewer: models.User) -> dict[str, Any]:
+    mine = visible.may_change(viewer, row)
     tally = transition.tally(row)
     open_tasks = tally.queued + tally.running
     return {
@@ -80,12 +86,14 @@ def _summary(row: models.Job) -> dict[str, Any]:
         "state": State(row.state),
         "label": row.label,
         "labels": row.labels,
-        "note": row.note,
+        "note": row.note if mine else "",
         "owner": row.owner.name,
         "priority": row.priority,
         "held": row.held,
-        "webhook": row.webhook,
-        "mail": row.mail,
+        "webhook": row.webhook if mine else None,
+        "mail": row.mail if mine else None,
+        "visibility": "public" if row.public else "shared" if row.has_shares else "private",
+        "may_change": mine,
         "protocols": row.protocols,
         "progress": 1 - open_tasks / tally.total if tally.total else 0,
         "counts": schemas.Counts(total=tally.total, **asdict(tally)),
@@ -183,7 +191,7 @@ def protocol(row: models.Protocol, viewer: models.User) -> schemas.Protocol:
     )
 
 
-def shared_with(row: models.Protocol | models.Dataset | models.Source) -> schemas.People:
+def shared_with(row: sharing.Shared) -> schemas.People:
     """With whom it is shared."""
     return schemas.People(
         users=sorted(each.user.name for each in row.shares if each.user),

@@ -84,6 +84,10 @@ WORDS = {
     Action.SOURCE_PUBLISHED: "gave to everybody the source",
     Action.SOURCE_WITHDRAWN: "took back from everybody the source",
     Action.SOURCE_DELETED: "deleted the source",
+    Action.JOB_SHARED: "shared the job",
+    Action.JOB_UNSHARED: "no longer shares the job",
+    Action.JOB_PUBLISHED: "let everybody see the job",
+    Action.JOB_WITHDRAWN: "took back from everybody the job",
     Action.JOB_OF_ANOTHER: "acted on somebody's job",
     Action.JOB_DELETED: "deleted the job",
 }

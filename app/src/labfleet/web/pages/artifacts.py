@@ -29,10 +29,10 @@ TEXT_BYTES = 256 * 1024
 def artifact(artifact: uuid.UUID) -> str:
     """A result file on a page of its own."""
     with services().sessions() as db:
-        found = service.get_artifact(db, g.user, artifact)
-        task = service.get_task(db, g.user, found.task_id)
+        found = service.read_artifact(db, g.user, artifact)
+        task = service.read_task(db, g.user, found.task_id)
         output = _output(task, found)
-        job = views.summary(service.get_job_row(db, g.user, task.job_id))
+        job = views.summary(service.read_job(db, g.user, task.job_id), g.user)
         name = task.name
     return render_template(
         "artifact.html",
@@ -58,8 +58,8 @@ def artifact_content(artifact: uuid.UUID) -> Response:
 def artifact_series(artifact: uuid.UUID) -> Response:
     """The lines of an array or a table of numbers, for the plot on the page."""
     with services().sessions() as db:
-        found = service.get_artifact(db, g.user, artifact)
-        units = _output(service.get_task(db, g.user, found.task_id), found).get("units", {})
+        found = service.read_artifact(db, g.user, artifact)
+        units = _output(service.read_task(db, g.user, found.task_id), found).get("units", {})
     series = _series(found, units)
     if series is None:
         raise NotFound("The file has no numbers to plot.", hint="Download it.")
@@ -91,7 +91,7 @@ def _output(task: Task, item: Artifact) -> dict[str, Any]:
 
 def _get(artifact_id: uuid.UUID) -> Artifact:
     with services().sessions() as db:
-        return service.get_artifact(db, g.user, artifact_id)
+        return service.read_artifact(db, g.user, artifact_id)
 
 
 def _read(item: Artifact, most: int | None = None) -> tuple[bytes, bool]:

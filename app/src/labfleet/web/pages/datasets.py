@@ -24,7 +24,7 @@ from labfleet.web.api import views
 from labfleet.web.api.datasets import dataset_filter
 from labfleet.web.api.schemas import DatasetAbout, DatasetsQuery
 from labfleet.web.files import send_blob
-from labfleet.web.pages.frame import pages
+from labfleet.web.pages.frame import names, pages
 from labfleet.web.pages.jobs import page_query
 from labfleet.web.services import services
 
@@ -107,7 +107,7 @@ def delete_dataset(dataset: uuid.UUID) -> BaseResponse:
 @pages.post("/datasets/<uuid:dataset>/sharing")
 def share_dataset(dataset: uuid.UUID) -> BaseResponse:
     """Keep for whom the form says that a dataset is."""
-    users, groups = (_names(request.form.get(key, "")) for key in ("users", "groups"))
+    users, groups = (names(request.form.get(key, "")) for key in ("users", "groups"))
     try:
         with services().sessions.begin() as db:
             row = access.make_public(db, g.user, dataset, public=request.form.get("public") == "true")
@@ -118,10 +118,6 @@ def share_dataset(dataset: uuid.UUID) -> BaseResponse:
     except LabfleetError as error:
         return _failed(_one(dataset, error), error)
     return redirect(f"/datasets/{dataset}", 303)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def keep_upload(file: FileStorage, previous: uuid.UUID | None = None) -> uuid.UUID:
@@ -153,7 +149,7 @@ def _about(form: Mapping[str, str]) -> DatasetAbout:
     """What a form tells; `Invalid` names the field that won't do."""
     told: dict[str, Any] = {key: form.get(key, "").strip() for key in ("description", "licence")}
     for key in ("labels", "terms"):
-        told[key] = _names(form.get(key, ""))
+        told[key] = names(form.get(key, ""))
     try:
         return DatasetAbout.model_validate(told)
     except ValidationError as error:

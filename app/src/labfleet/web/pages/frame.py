@@ -94,6 +94,11 @@ def inside(target: str) -> str:
     return target if good else "/"
 
 
+def names(text: str) -> list[str]:
+    """What stands in a field with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def csrf_field() -> Markup:
     """The hidden field of a form."""
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(csrf_token())

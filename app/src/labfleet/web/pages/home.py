@@ -44,9 +44,9 @@ def home() -> str:
         return render_template(
             "home.html",
             section="Home",
-            open=[views.summary(job) for job in open_jobs.items],
+            open=[views.summary(job, g.user) for job in open_jobs.items],
             more_open=open_jobs.next is not None,
-            ended=[views.summary(job) for job in ended.items],
+            ended=[views.summary(job, g.user) for job in ended.items],
             figures=figures(workers, queued, day, time.time()),
             silent=[worker.name for worker in workers if worker.away],
         )

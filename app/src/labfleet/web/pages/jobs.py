@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.db.models import Job, Task
-from labfleet.errors import Invalid, NotFound, TooLarge
-from labfleet.jobs import inputs, search, service, spec, verbs
+from labfleet.errors import Invalid, LabfleetError, NotFound, TooLarge
+from labfleet.jobs import access, inputs, search, service, spec, verbs
 from labfleet.jobs.explain import reasons
 from labfleet.jobs.states import State
+from labfleet.jobs.visible import Whose, request_for
 from labfleet.web.api import views
 from labfleet.web.api.jobs import crate_of, job_filter, submit_spec
 from labfleet.web.api.schemas import In, JobChanges, JobsQuery, JobSummary, PageQuery, TimelineQuery
@@ -25,7 +26,7 @@ from labfleet.web.guard import MAX_DEPTH, check_value
 from labfleet.web.pages import actions, tree
 from labfleet.web.pages.advice import advice_for
 from labfleet.web.pages.archive import zipped
-from labfleet.web.pages.frame import pages
+from labfleet.web.pages.frame import names, pages
 from labfleet.web.pages.previews import shown
 from labfleet.web.services import services
 
@@ -33,6 +34,12 @@ PAGE = 25
 EVENTS = 100
 LOG_TAIL = 32 * 1024
 ZIP_FILES = 20_000
+WHOSE = {
+    Whose.MINE: "mine",
+    Whose.SHARED: "shared with me",
+    Whose.PUBLIC: "public",
+    Whose.ALL: "all that I may see",
+}
 SEEN = "@seen@"
 """Stands in a rendered part for the tag of its own content."""
 
@@ -61,8 +68,8 @@ def jobs() -> str:
     """The list of jobs."""
     query = page_query(JobsQuery)
     with services().sessions() as db:
-        page = search.list_jobs(db, g.user, job_filter(query), query.limit, query.after)
-        items = [views.summary(job) for job in page.items]
+        page = search.list_jobs(db, g.user, job_filter(query), query.limit, query.after, whose=query.whose)
+        items = [views.summary(job, g.user) for job in page.items]
     return render_template(
         "jobs.html",
         section="Jobs",
@@ -71,6 +78,8 @@ def jobs() -> str:
         query={name: value for name, value in request.args.items() if value},
         state=query.state[0] if query.state else None,
         states=list(State),
+        whose=query.whose or (Whose.ALL if g.user.is_admin else Whose.MINE),
+        choices=WHOSE,
         here=request.full_path,
         live=query.after is None,
     )
@@ -79,9 +88,16 @@ def jobs() -> str:
 @pages.get("/jobs/<uuid:job>")
 def job(job: uuid.UUID) -> str:
     """One job."""
-    part, context = _live_part(job)
+    return _page(job, None)
+
+
+def _page(job_id: uuid.UUID, error: LabfleetError | None) -> str:
+    part, context = _live_part(job_id)
     live = Markup(part.replace(SEEN, _tag(part)))  # noqa: S704 - our own template has made it
-    return render_template("job.html", live_part=live, **context)
+    with services().sessions() as db:
+        whom = views.shared_with(service.read_job(db, g.user, job_id))
+    problem = error.problem() if error else None
+    return render_template("job.html", live_part=live, shared_with=whom, problem=problem, **context)
 
 
 @pages.get("/jobs/<uuid:job>/live")
@@ -94,9 +110,9 @@ def job_live(job: uuid.UUID) -> Response:
 def task(task: uuid.UUID) -> Response:
     """One task of a job."""
     with services().sessions() as db:
-        row = service.get_task(db, g.user, task)
+        row = service.read_task(db, g.user, task)
         context = _task_context(db, row)
-        job = views.summary(service.get_job_row(db, g.user, row.job_id))
+        job = views.summary(service.read_job(db, g.user, row.job_id), g.user)
         page = render_template(
             "task.html",
             section="Jobs",
@@ -133,6 +149,24 @@ def run_again(job: uuid.UUID) -> BaseResponse:
     return redirect(f"/jobs/{submit_spec(wanted, None).id}", 303)
 
 
+@pages.post("/jobs/<uuid:job>/sharing")
+def share_job(job: uuid.UUID) -> BaseResponse | tuple[str, int]:
+    """Keep for whom the form says that a job is."""
+    users, groups = (names(request.form.get(key, "")) for key in ("users", "groups"))
+    try:
+        with services().sessions.begin() as db:
+            row = access.make_public(db, g.user, job, public=request.form.get("public") == "true")
+            old_users = {each.user.name for each in row.shares if each.user} - set(users)
+            old_groups = {each.group_name for each in row.shares if each.group_name} - set(groups)
+            if old_users or old_groups:
+                access.unshare(db, g.user, job, users=old_users, groups=old_groups)
+            if users or groups:
+                access.share(db, g.user, job, users=users, groups=groups)
+    except NotFound as error:
+        return _page(job, error), error.status
+    return redirect(f"/jobs/{job}", 303)
+
+
 @pages.post("/jobs/<uuid:job>/words")
 def change_words(job: uuid.UUID) -> BaseResponse:
     """Keep label and note of the form."""
@@ -157,8 +191,10 @@ def _options(verb: str) -> dict[str, Any]:
 def job_request(job: uuid.UUID) -> str:
     """What was asked for, as it was submitted."""
     with services().sessions() as db:
-        row = service.get_job_row(db, g.user, job)
-        return render_template("job_request.html", here="Request", document=row.spec, **_frame(db, row))
+        row = service.read_job(db, g.user, job)
+        return render_template(
+            "job_request.html", here="Request", document=request_for(g.user, row), **_frame(db, row)
+        )
 
 
 @pages.get("/jobs/<uuid:job>/timeline")
@@ -166,7 +202,7 @@ def job_timeline(job: uuid.UUID) -> str:
     """What happened, in order."""
     query = page_query(TimelineQuery, EVENTS)
     with services().sessions() as db:
-        row = service.get_job_row(db, g.user, job)
+        row = service.read_job(db, g.user, job)
         page = service.job_events(db, g.user, job, query.limit, query.after)
         names = service.task_names(db, job, {event.task_id for event in page.items})
         return render_template(
@@ -185,7 +221,7 @@ def job_results(job: uuid.UUID) -> str:
     """The result files of all tasks."""
     query = page_query(limit=EVENTS)
     with services().sessions() as db:
-        row = service.get_job_row(db, g.user, job)
+        row = service.read_job(db, g.user, job)
         items, following = service.job_results(db, g.user, job, query.limit, query.after)
         return render_template(
             "job_results.html",
@@ -202,9 +238,9 @@ def job_zip(job: uuid.UUID) -> Response:
     """All results as one file, with the request."""
     limit = services().settings.web.zip_max_bytes
     with services().sessions() as db:
-        row = service.get_job_row(db, g.user, job)
+        row = service.read_job(db, g.user, job)
         items, more = service.job_results(db, g.user, job, ZIP_FILES, None)
-        summary, document = views.summary(row).model_dump(mode="json"), row.spec
+        summary, document = views.summary(row, g.user).model_dump(mode="json"), request_for(g.user, row)
     if not items:
         raise NotFound("The job has no results yet.", hint="Wait until a task of it has ended.")
     if more or sum(item.artifact.size for item in items) > limit:
@@ -238,7 +274,7 @@ def _live_part(job_id: uuid.UUID) -> tuple[str, dict[str, Any]]:
     """The part of a job's page that refreshes itself, with `SEEN` in the place of its tag; its context."""
     query = page_query(TasksOfJob, services().settings.jobs.tasks_shown)
     with services().sessions() as db:
-        row = service.get_job_row(db, g.user, job_id)
+        row = service.read_job(db, g.user, job_id)
         page = search.list_tasks(db, g.user, job_id, query.state, limit=query.limit, after=query.after)
         context = _frame(db, row)
         if row.tasks_total == 1:
@@ -248,7 +284,7 @@ def _live_part(job_id: uuid.UUID) -> tuple[str, dict[str, Any]]:
             nodes = service.nodes_above(
                 db, job_id, {task.node for task in page.items if task.node is not None}
             )
-            why = reasons(db, page.items, services().settings.order)
+            why = reasons(db, g.user, page.items, services().settings.order)
             context["rows"] = tree.rows(nodes, page.items, why)
             asked = {name: value for name, value in request.args.to_dict().items() if name != "seen"}
             context |= {"next": page.next, "query": asked, "state": query.state}
@@ -262,7 +298,7 @@ def _only_task(db: Session, job_id: uuid.UUID) -> Task:
 
 def _frame(db: Session, row: Job) -> dict[str, Any]:
     """What each page of a job begins with."""
-    found: JobSummary = views.summary(row)
+    found: JobSummary = views.summary(row, g.user)
     counts = found.counts.model_dump()
     return {
         "section": "Jobs",
@@ -279,14 +315,14 @@ def _frame(db: Session, row: Job) -> dict[str, Any]:
 def _task_context(db: Session, row: Task) -> dict[str, Any]:
     log, cut = services().logs.tail(row.id, row.attempt, LOG_TAIL)
     artifacts = list(service.task_artifacts(db, g.user, row.id))
-    task = views.task(row, reasons(db, [row], services().settings.order).get(row.id))
+    task = views.task(row, reasons(db, g.user, [row], services().settings.order).get(row.id))
     return {
         "task": task,
         "final": task.state.final,
         "cancelling": row.cancel_requested,
         "advice": advice_for(task),
         "artifacts": shown(artifacts, row.protocol_version.manifest["outputs"], services().store),
-        "inputs": inputs.described(db, row),
+        "inputs": inputs.described(db, g.user, row),
         "log": log,
         "log_cut": cut,
         "took": tree.seconds(task.started_at, task.finished_at),
@@ -297,6 +333,6 @@ def _task_context(db: Session, row: Task) -> dict[str, Any]:
 def task_log(task: uuid.UUID) -> Response:
     """The whole log as plain text."""
     with services().sessions() as db:
-        found = service.get_task(db, g.user, task)
+        found = service.read_task(db, g.user, task)
     data, _ = services().logs.read(found.id, found.attempt, 0, services().logs.limit)
     return Response(data, content_type="text/plain; charset=utf-8")

@@ -16,10 +16,12 @@ from labfleet.db.models import Artifact, Dataset, Protocol
 from labfleet.errors import Invalid, NotFound
 from labfleet.jobs import matrix, service, spec
 from labfleet.jobs.states import State
+from labfleet.jobs.visible import Whose
 from labfleet.protocols import service as protocols
 from labfleet.web.api.jobs import submit_spec
 from labfleet.web.pages.artifacts import read_text
 from labfleet.web.pages.frame import pages
+from labfleet.web.pages.jobs import WHOSE
 from labfleet.web.pages.previews import IMAGES
 from labfleet.web.pages.tables import read_rows, separator_of
 from labfleet.web.services import services
@@ -46,7 +48,7 @@ def show_matrix() -> str:
     """The whole matrix."""
     with services().sessions() as db:
         grid = _grid(db)
-    lines = grid.lines
+    lines, whose = grid.lines, _whose()
     return render_template(
         "matrix.html",
         section="Matrix",
@@ -57,6 +59,8 @@ def show_matrix() -> str:
         empty=sum(line.count(matrix.NONE) for line in lines),
         seen=_tag(lines),
         query=request.args.to_dict(),
+        whose=whose,
+        choices=WHOSE,
         ran=request.args.get("ran", ""),
         compared=COMPARED,
     )
@@ -78,7 +82,7 @@ def open_cell() -> BaseResponse:
     """To the latest run of a cell, or to the form that makes one."""
     with services().sessions() as db:
         ((protocol, dataset),) = _pairs(db, request.args.getlist("cell")[:1]) or [_no_cell()]
-        found = matrix.cells(db, g.user, [protocol.id], [dataset.id])
+        found = matrix.cells(db, g.user, [protocol.id], [dataset.id], _whose())
     cell = found.get((protocol.id, dataset.id))
     return redirect(f"/tasks/{cell.task}" if cell else f"/jobs/new?protocol={protocol.name}", 303)
 
@@ -103,7 +107,8 @@ def compare_cells() -> str:
     """What came out of the chosen cells, side by side."""
     with services().sessions() as db:
         pairs = _pairs(db, request.args.getlist("cell")[:COMPARED])
-        found = matrix.cells(db, g.user, {one.id for one, _ in pairs}, {one.id for _, one in pairs})
+        sides = {one.id for one, _ in pairs}, {one.id for _, one in pairs}
+        found = matrix.cells(db, g.user, *sides, _whose())
         several = len({one.id for one, _ in pairs}) > 1
         columns, results = [], []
         for protocol, dataset in pairs:
@@ -163,6 +168,16 @@ def _pairs_of(item: Artifact) -> dict[str, str]:
     return {row[0]: row[1] for row in rows[1:]}
 
 
+def _whose() -> Whose:
+    try:
+        return Whose(request.args.get("whose") or Whose.MINE)
+    except ValueError:
+        raise Invalid(
+            "The address is not right: 'whose' is none of mine, shared, public, all.",
+            hint="Go back to the matrix.",
+        ) from None
+
+
 def _grid(db: Session) -> Grid:
     words, data = (request.args.get(name, "").strip().lower() for name in ("protocols", "data"))
     found = [
@@ -172,7 +187,7 @@ def _grid(db: Session) -> Grid:
     ]
     rows = [one for one in found if words in f"{one.name} {one.title}".lower()][:SIDE]
     columns = [one for one in datasets.list_datasets(db, g.user, SIDE).items if data in one.name.lower()]
-    lines = matrix.lines(db, g.user, [one.id for one in rows], [one.id for one in columns])
+    lines = matrix.lines(db, g.user, [one.id for one in rows], [one.id for one in columns], _whose())
     return Grid(rows, columns, lines)
 
 

@@ -120,7 +120,7 @@ def _protocol(name: str, error: LabfleetError | None) -> Response:
                 version=version,
                 interface=_interface(version),
                 readme=_readme(version),
-                jobs=[views.summary(job) for job in jobs.items],
+                jobs=[views.summary(job, g.user) for job in jobs.items],
                 self_tests={each.commit: each for each in tests},
                 more_jobs=jobs.next is not None,
                 remote=f"{services().settings.web.public_url.rstrip('/')}/git/{name}.git",

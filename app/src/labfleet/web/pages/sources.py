@@ -18,7 +18,7 @@ from labfleet.sources import access, fetches, service
 from labfleet.sources.spec import Definition
 from labfleet.web.api import source_views
 from labfleet.web.pages.forms import Field, fields_of, read_form, with_errors
-from labfleet.web.pages.frame import pages
+from labfleet.web.pages.frame import names, pages
 from labfleet.web.pages.source_steps import TYPES, fields_of_steps, steps_of
 from labfleet.web.services import services
 
@@ -214,7 +214,7 @@ def delete_source(source: uuid.UUID) -> BaseResponse:
 @pages.post("/sources/<uuid:source>/sharing")
 def share_source(source: uuid.UUID) -> BaseResponse:
     """Keep for whom the form says that a source is."""
-    users, groups = (_names(request.form.get(key, "")) for key in ("users", "groups"))
+    users, groups = (names(request.form.get(key, "")) for key in ("users", "groups"))
     try:
         with services().sessions.begin() as db:
             row = access.make_public(db, g.user, source, public=request.form.get("public") == "true")
@@ -225,10 +225,6 @@ def share_source(source: uuid.UUID) -> BaseResponse:
     except LabfleetError as error:
         return _one(source, error)
     return redirect(f"/sources/{source}", 303)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _read(known: Mapping[str, Any], handler: str) -> Filled:

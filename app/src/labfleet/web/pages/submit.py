@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from labfleet.datasets import service as datasets
 from labfleet.errors import Invalid, InvalidJob, InvalidParameters, LabfleetError
 from labfleet.jobs import analyses, quotas, search, service, spec
+from labfleet.jobs.inputs import visible_ids
 from labfleet.mail.notices import Wish
 from labfleet.protocols import service as protocols
 from labfleet.protocols.interface import interface_of
@@ -266,9 +267,11 @@ def _earlier(db: Session) -> Mapping[str, Any]:
     job = request.args.get("like")
     if not job:
         return {}
-    found = service.get_job_row(db, g.user, _dataset_id(job))
+    found = service.read_job(db, g.user, _dataset_id(job))
     task = search.list_tasks(db, g.user, found.id, limit=1).items[0]
-    return {"label": found.label, "parameters": task.parameters, "inputs": task.inputs}
+    seen = {str(dataset) for dataset in visible_ids(db, g.user, [task])}
+    given = {slot: each for slot, each in task.inputs.items() if isinstance(each, str) and each in seen}
+    return {"label": found.label, "parameters": task.parameters, "inputs": given}
 
 
 def _form(db: Session, interface: Interface, filled: Filled, **rest: Any) -> BaseResponse:

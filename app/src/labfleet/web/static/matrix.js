@@ -139,7 +139,7 @@
     if (cursor) {
       const state = STATES[letter(cursor.row, cursor.column)];
       panel.querySelector("output").textContent = `${rows[cursor.row].title} on ${columns[cursor.column].title}: ${state || "not run"}`;
-      part("open").href = `/matrix/cell?cell=${encodeURIComponent(address(cursor.row, cursor.column))}`;
+      part("open").href = `/matrix/cell?whose=${box.dataset.whose}&cell=${encodeURIComponent(address(cursor.row, cursor.column))}`;
       part("open").textContent = state ? "Open the result" : "Open its form";
       part("pick").textContent = chosen.has(number(cursor.row, cursor.column)) ? "Leave it out" : "Choose it";
     }
@@ -208,7 +208,7 @@
   part("pick").addEventListener("click", () => { toggle(cursor); draw(); });
   part("clear").addEventListener("click", () => { chosen.clear(); draw(); });
   part("compare").addEventListener("click", () => {
-    window.location.assign(`/matrix/compare?${picked().map((cell) => `cell=${encodeURIComponent(cell)}`).join("&")}`);
+    window.location.assign(`/matrix/compare?whose=${box.dataset.whose}&${picked().map((cell) => `cell=${encodeURIComponent(cell)}`).join("&")}`);
   });
   panel.addEventListener("submit", () => { panel.querySelector("input[name=cells]").value = picked().join(" "); });
 
