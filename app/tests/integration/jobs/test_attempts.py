@@ -137,7 +137,7 @@ def test_an_artifact_is_noted_once_and_the_last_upload_stands(
         assert attempts.record_artifact(session, task_id, 1, other).size == 6
         rows = service.task_artifacts(session, user, task_id)
         assert [(row.name, row.sha256) for row in rows] == [("out.txt", "d" * 64)]
-        assert service.get_artifact(session, user, first).size == 6
+        assert service.read_artifact(session, user, first).size == 6
 
 
 def test_an_artifact_of_a_superseded_attempt_does_not_count(

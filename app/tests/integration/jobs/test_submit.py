@@ -193,4 +193,4 @@ def test_others_see_nothing_of_a_job_and_an_admin_sees_all(
         assert service.get_job_row(session, admin, job_id).owner.name == "ada"
         assert len(search.list_jobs(session, admin).items) == 1
         with pytest.raises(NotFound):
-            service.get_artifact(session, admin, uuid.uuid4())
+            service.read_artifact(session, admin, uuid.uuid4())
