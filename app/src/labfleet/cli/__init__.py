@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "submit": "submit",
         "watch": "watch",
         "resubmit": "submit",
+        "analyses": "analyses",
     },
     "Find and look": {
         "jobs": "jobs",

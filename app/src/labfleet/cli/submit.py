@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +26,44 @@ watch_option = click.option(
 )
 
 
+def value_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options for parameters (`assigned`, `file`) and `inputs`; `given_values` reads them."""
+    assigned = click.option(
+        "-p", "--param", "assigned", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable."
+    )
+    file = click.option(
+        "--params",
+        "file",
+        type=click.File("r", encoding="utf-8"),
+        help="A JSON or YAML file of parameters ('-': standard input); -p goes before it.",
+    )
+    inputs = click.option(
+        "-i",
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="SLOT=DATASET|@FILE",
+        help="The dataset for an input slot, or a file to upload for it; repeatable.",
+    )
+    return assigned(file(inputs(function)))
+
+
+def given_values(
+    client: Client,
+    interface: Mapping[str, Any],
+    assigned: tuple[str, ...],
+    file: Any,
+    inputs: tuple[str, ...],
+) -> dict[str, Any]:
+    """`parameters` and `inputs` as the options say them; files are uploaded."""
+    parameters = _parameters(assigned, file, interface["parameters"])
+    return {"parameters": parameters, "inputs": dict(_input(client, item) for item in inputs)}
+
+
 @click.command()
 @click.argument("what", metavar="PROTOCOL|FILE|-")
 @click.option("--version", help="A version of the protocol; the newest without it.")
-@click.option(
-    "-p", "--param", "assigned", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable."
-)
-@click.option(
-    "--params",
-    "file",
-    type=click.File("r", encoding="utf-8"),
-    help="A JSON or YAML file of parameters ('-': standard input); -p goes before it.",
-)
-@click.option(
-    "-i",
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="SLOT=DATASET|@FILE",
-    help="The dataset for an input slot, or a file to upload for it; repeatable.",
-)
+@value_options
 @submission_options
 @click.option("--dry-run", is_flag=True, help="Only tell what would run, and where.")
 @watch_option
@@ -76,11 +94,10 @@ def submit(  # noqa: PLR0917 - click gives one argument for each option
     else:
         interface = client.get(at("protocols", what, "interface"), version=version)
         body = {"protocol": what} if version is None else {"protocol": what, "version": version}
-        parameters = _parameters(assigned, file, interface["parameters"])
-        given = {"parameters": parameters, "inputs": dict(_input(client, item) for item in inputs)}
+        given = given_values(client, interface, assigned, file, inputs)
         answer = _post(client, body | given | about, dry_run=dry_run)
     if dry_run:
-        _tell_plan(answer, as_json)
+        tell_plan(answer, as_json)
     else:
         tell_made(client, answer, wait, as_json)
 
@@ -113,7 +130,8 @@ def tell_made(client: Client, job: Mapping[str, Any], wait: bool, as_json: bool)
         watching.watch_to_the_end(client, job["id"], as_json)
 
 
-def _tell_plan(plan: Mapping[str, Any], as_json: bool) -> None:
+def tell_plan(plan: Mapping[str, Any], as_json: bool) -> None:
+    """Say what a job would be."""
     if as_json:
         print_json(plan)
         return
@@ -241,7 +259,7 @@ def _parameters(assigned: tuple[str, ...], file: Any, schema: dict[str, Any]) ->
         name, separator, text = item.partition("=")
         if not separator or not name:
             raise Invalid(f"-p {item}: no value.", hint="Write -p name=value.")
-        values[name] = _value(text, schema.get("properties", {}).get(name, {}))
+        values[name] = value_of(text, schema.get("properties", {}).get(name, {}))
     return values
 
 
@@ -256,7 +274,7 @@ def _from_file(file: Any) -> dict[str, Any]:
     return values
 
 
-def _value(text: str, schema: dict[str, Any]) -> Any:
+def value_of(text: str, schema: Mapping[str, Any]) -> Any:
     """Text stays text where the protocol wants text; anything else is read as JSON if it is JSON."""
     return text if schema.get("type") == "string" else _read_value(text)
 

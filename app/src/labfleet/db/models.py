@@ -871,6 +871,8 @@ class Analysis(Base):
     settings: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
+    owner: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
 
 class Reservation(Base):
     """Slots of the fleet that only tasks of one key may fill."""

@@ -22,7 +22,7 @@ class Scope(StrEnum):
 
 TOLD = {
     Scope.READ: "look at all that you may see, and download it",
-    Scope.JOBS: "submit, change, cancel, retry, share and delete jobs",
+    Scope.JOBS: "submit, change, cancel, retry, share and delete jobs, and save settings for them",
     Scope.DATA: "upload, change, share and delete datasets and sources, and have sources fetched",
     Scope.PROTOCOLS: "send or push, share and delete protocols",
     Scope.ACCOUNT: "look after your account: tokens, sessions, mails, the secret of webhooks",

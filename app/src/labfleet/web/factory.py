@@ -15,6 +15,7 @@ from labfleet.log import configure
 from labfleet.web import guard, metrics, openapi, problems, tracing
 from labfleet.web.api import (
     account,
+    analyses,
     attempts,
     blueprints,
     datasets,
@@ -59,8 +60,8 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hin
 Lists are read page by page: the `next` of one page is the `after` of the following one."""
 # Importing them has filled the blueprints.
 VIEWS = (
-    *(account, attempts, datasets, jobs, joins, machines, mails, people, protocols, queue, search, sources),
-    verbs,
+    *(account, analyses, attempts, datasets, jobs, joins, machines, mails, people, protocols, queue, search),
+    *(sources, verbs),
 )
 PAGES = (
     *(admin, artifacts, dataset_pages, docs, home, job_pages, links, matrix, profile, protocol_pages),

@@ -122,7 +122,7 @@ def tokens(
     protocols: None,
     caller: Callable[[User], Caller],
 ) -> dict[str, str]:
-    """Of the owner of jobs, a dataset and a source, of another user, and of an admin; nobody's is empty."""
+    """Of the owner of jobs, settings, a dataset and a source, of another, of an admin; nobody's is empty."""
     app.config.update(TESTING=False, PROPAGATE_BUGS=False)
     with sessions.begin() as db:
         put_handlers(db, {name: handler.described() for name, handler in known().items()})
@@ -133,6 +133,8 @@ def tokens(
         api = caller(people[name])
         api.submit(label=owned, parameters={"who": owned})
         api.upload(f"{owned}.csv", f"a,b\n1,{owned}\n".encode())
+        values = {"name": owned, "protocol": "greet", "parameters": {"who": owned}}
+        assert api("POST", "analyses", json=values).status_code == 201
         definition = {"handler": "http", "parameters": {"url": f"https://example.org/{owned}"}}
         assert api("POST", "sources", json={"name": owned, "definition": definition}).status_code == 201
     lend(caller(people[OWNER]))

@@ -62,7 +62,7 @@ def submit(query_data: schemas.SubmitQuery, json_data: schemas.JobIn) -> Any:
     the answer (200) says which tasks there would be, and which workers could take them.
     """
     if query_data.dry_run:
-        return Response(_dry_run(json_data).model_dump_json(), content_type="application/json")
+        return plan_of(json_data)
     return made(submit_spec(json_data, idempotency_key()))
 
 
@@ -102,6 +102,11 @@ def shown(db: Session, row: models.Job) -> schemas.Job:
     tasks = search.list_tasks(db, viewer, row.id, limit=shown_tasks).items
     why = reasons(db, viewer, tasks, services().settings.order)
     return views.job(row, viewer, service.nodes_of(db, row.id), tasks, why)
+
+
+def plan_of(wanted: JobSpec) -> Response:
+    """The answer (200) that tells what the job would be."""
+    return Response(_dry_run(wanted).model_dump_json(), content_type="application/json")
 
 
 def _dry_run(wanted: JobSpec) -> schemas.DryRun:

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from labfleet.datasets import service as datasets
 from labfleet.errors import Invalid, InvalidJob, InvalidParameters, LabfleetError
-from labfleet.jobs import analyses, quotas, search, service, spec
+from labfleet.jobs import analyses, quotas, search, service
 from labfleet.jobs.inputs import visible_ids
 from labfleet.mail.notices import Wish
 from labfleet.protocols import service as protocols
@@ -39,8 +39,7 @@ from labfleet.web.pages.frame import pages
 from labfleet.web.services import services
 
 CHOICES = 200
-# What a task of the form is called where it is one of several.
-TASK = "run"
+SETTINGS_SHOWN = 50
 
 
 @dataclass
@@ -185,17 +184,9 @@ def _again(interface: Interface, filled: Filled, error: LabfleetError) -> BaseRe
 def _submit(interface: Interface, filled: Filled) -> uuid.UUID:
     check_value([filled.parameters, filled.grid, filled.label], MAX_DEPTH)
     inputs = {slot: _dataset_id(text) for slot, text in filled.inputs.items() if text}
-    of_task = {
-        "protocol": interface.name,
-        "version": interface.version,
-        "parameters": filled.parameters,
-        "inputs": inputs,
-    }
+    values = {"parameters": filled.parameters, "inputs": inputs, "sweep": filled.grid}
     of_job = {"label": filled.label} | ({} if filled.mail is None else {"mail": filled.mail})
-    if filled.grid:
-        wanted = spec.read({"tree": {"task": TASK, "sweep": {"grid": filled.grid}, **of_task}, **of_job})
-    else:
-        wanted = spec.read({**of_task, **of_job})
+    wanted = analyses.specification(interface.name, interface.version, values, of_job)
     # The form has a key of its own, so that a double click makes one job.
     key = request.form.get("key", "")[:64]
     settings = services().settings
@@ -289,7 +280,7 @@ def _form(db: Session, interface: Interface, filled: Filled, **rest: Any) -> Bas
             mail_on=services().post.on,
             key=str(uuid.uuid4()),  # another request may follow, and it is another one
             example=_has_example(interface),
-            settings=analyses.of_owner(db, g.user, interface.name),
+            settings=analyses.of_owner(db, g.user, interface.name, SETTINGS_SHOWN).items,
             **rest,
         )
     )
