@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -263,6 +264,32 @@ def user_reset_second_factor(name: str) -> None:
     with transaction() as session:
         was_on = second_factor.remove(session, service.get_user(session, name))
     click.echo("switched off" if was_on else "it was off")
+
+
+@user.command("identities")
+@click.argument("name")
+def user_identities(name: str) -> None:
+    """List by which providers of sign-ins the account NAME is opened: id, provider, name there."""
+    from labfleet.users import identities, service  # noqa: PLC0415
+
+    with transaction() as session:
+        for row in identities.all_of(session, service.get_user(session, name)):
+            click.echo(f"{row.id}\t{row.issuer}\t{row.name}")
+
+
+@user.command("unlink")
+@click.argument("name")
+@click.argument("identity", type=click.UUID)
+def user_unlink(name: str, identity: uuid.UUID) -> None:
+    """Let the IDENTITY open the account NAME no more, which ends all of their sessions.
+
+    'user identities NAME' lists them. Who has no password needs one then: 'user password NAME'.
+    """
+    from labfleet.users import people  # noqa: PLC0415
+
+    with transaction() as session:
+        people.unlink(session, None, name, identity)
+    click.echo("unlinked")
 
 
 @click.group()

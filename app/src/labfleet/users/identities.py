@@ -6,6 +6,8 @@ addresses come and go and open nothing.
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,7 +17,7 @@ from sqlalchemy.orm import Session
 from labfleet.config import OidcSection
 from labfleet.db.models import User, UserIdentity
 from labfleet.errors import Conflict, Invalid, NotFound, SignOnRefused, UserExists
-from labfleet.users import audit, links
+from labfleet.users import audit, links, sessions
 from labfleet.users import service as users
 from labfleet.users.audit import Action
 
@@ -91,11 +93,33 @@ def unlink(session: Session, user: User, issuer: str) -> None:
         raise NotFound("Your account is not linked.", hint="Nothing is to be done.")
     if not users.has_password(user):
         raise Conflict("It is the only way into your account.", hint="Ask an admin for a password first.")
+    _remove(session, row)
+
+
+def take_away(session: Session, user: User, identity_id: uuid.UUID) -> None:
+    """Do it for the user, also where it is the only way in; all of the user's sessions end. `NotFound`."""
+    row = session.get(UserIdentity, identity_id, with_for_update={"of": UserIdentity})
+    if row is None or row.user_id != user.id:
+        raise NotFound(
+            f"The user '{user.name}' has no link {identity_id}.",
+            hint="Look which ones there are; it may be gone.",
+        )
+    _remove(session, row)
+    sessions.end_all(session, user)
+
+
+def _remove(session: Session, row: UserIdentity) -> None:
     if row.gives_admin:
         _set_admin(session, row, is_admin=False)
     session.delete(row)
-    audit.record(session, Action.IDENTITY_UNLINKED, user.name, issuer=row.issuer, identity=row.subject)
+    audit.record(session, Action.IDENTITY_UNLINKED, row.user.name, issuer=row.issuer, identity=row.subject)
     session.flush()
+
+
+def all_of(session: Session, user: User) -> Sequence[UserIdentity]:
+    """Whom the providers know as this user."""
+    statement = select(UserIdentity).where(UserIdentity.user_id == user.id)
+    return session.scalars(statement.order_by(UserIdentity.issuer)).all()
 
 
 def of_user(session: Session, user: User, issuer: str) -> UserIdentity | None:

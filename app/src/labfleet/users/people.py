@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import SecondFactor, Token, User
 from labfleet.errors import Forbidden, NotFound
-from labfleet.users import audit, second_factor, sessions
+from labfleet.users import audit, identities, second_factor, sessions
 from labfleet.users.audit import Action
 from labfleet.users.service import get_user, set_password
 
@@ -111,6 +111,14 @@ def reset_password(session: Session, name: str, password: str) -> None:
 def reset_second_factor(session: Session, name: str) -> bool:
     """Switch off the second factor of a user who has lost it; whether it was on."""
     return second_factor.remove(session, get_user(session, name))
+
+
+def unlink(session: Session, admin: User | None, name: str, identity_id: uuid.UUID) -> None:
+    """Let a provider open the user's account no more, which ends all of its sessions.
+
+    A right that the provider gave goes with it. `Forbidden` for an admin's own account, `NotFound`.
+    """
+    identities.take_away(session, _of_another(session, admin, name), identity_id)
 
 
 def _of_another(session: Session, admin: User | None, name: str) -> User:

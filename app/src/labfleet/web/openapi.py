@@ -48,7 +48,9 @@ _NESTED = re.compile(r"(#/components/schemas/)(?:\w+\.)+(?=\w)")
 OWNERS = ("/share", "/unshare", "/publish", "/withdraw", "/transfer")
 CONFLICTING = ("/cancel", "/retry", "/force-retry", "/reset", "/hold", "/resume", "/jobs/{job}")
 _DELETED = frozenset({"delete_protocol", "delete_dataset", "delete_source", "cancel_fetch"})
-_UUIDS = frozenset({"job", "task", "artifact", "dataset", "session", "source", "fetch", "token", "analysis"})
+_UUIDS = frozenset(
+    {"job", "task", "artifact", "dataset", "session", "source", "fetch", "token", "analysis", "identity"}
+)
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 
 

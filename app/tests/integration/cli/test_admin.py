@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import URL, Engine, func, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from labfleet.db.models import EventRow, OutboxRow, Task, User
+from labfleet.db.models import AuditRow, EventRow, OutboxRow, Task, User, UserIdentity
 from labfleet.db.upgrade import newest
 from labfleet.errors import Unauthorized
 from labfleet.users import second_factor, service
@@ -79,6 +79,29 @@ def test_a_lost_second_factor_is_reset(run: Run, sessions: sessionmaker[Session]
     assert run("user", "reset-second-factor", "ada").stdout == "switched off\n"
     assert run("user", "reset-second-factor", "ada").stdout == "it was off\n"
     assert run("user", "reset-second-factor", "nobody").returncode == 1
+
+
+def test_a_link_to_a_provider_is_taken_away(run: Run, sessions: sessionmaker[Session], user: User) -> None:
+    with sessions.begin() as session:
+        row = UserIdentity(
+            user_id=user.id, issuer="https://login.example.org", subject="42", name="ada there"
+        )
+        session.add(row)
+        session.flush()
+        link = str(row.id)
+    assert run("user", "identities", "ada").stdout == f"{link}\thttps://login.example.org\tada there\n"
+    assert run("user", "unlink", "ada", link).stdout == "unlinked\n"
+    assert run("user", "identities", "ada").stdout == ""
+    again = run("user", "unlink", "ada", link)
+    assert (again.returncode, again.stderr.splitlines()[0]) == (
+        1,
+        f"Error: The user 'ada' has no link {link}.",
+    )
+    assert run("user", "unlink", "ada", "x").returncode == 2
+    with sessions() as session:
+        (entry,) = session.query(AuditRow).filter_by(action="identity.unlinked")
+        assert (entry.actor, entry.via, entry.subject) == ("labfleet-admin", "command", "ada")
+        assert entry.detail == {"issuer": "https://login.example.org", "identity": "42"}
 
 
 def test_a_user_is_added_once_and_can_sign_in(run: Run, sessions: sessionmaker[Session]) -> None:

@@ -283,6 +283,60 @@ def test_linking_asks_for_the_password_and_opens_the_account_from_then_on(
     assert {"identity.linked", "identity.unlinked"} <= {action for action, _ in actions(sessions)}
 
 
+def test_an_admin_takes_a_link_away(
+    browser: FlaskClient,
+    app: APIFlask,
+    rules: Rules,
+    trip: Any,
+    admin: User,
+    caller: Callable[[User], Any],
+    provider: OidcServer,
+    sessions: sessionmaker[Session],
+) -> None:
+    rules(admin_groups=["lab"])
+    provider.person["groups"] = ["lab"]
+    trip(browser)
+    assert is_in(browser) == "grace"
+    api = caller(admin)
+    (link,) = api("GET", "users/grace/identities").json["items"]
+    assert (link["issuer"], link["name"], link["gives_admin"]) == (
+        rules().settings.oidc.issuer,
+        "grace",
+        True,
+    )
+    assert api("DELETE", f"users/root/identities/{link['id']}").status_code == 403  # an admin's own
+    with sessions.begin() as db:
+        users.add_user(db, "eve", PASSWORD)
+    assert api("DELETE", f"users/eve/identities/{link['id']}").status_code == 404
+    assert count(sessions, UserIdentity) == 1
+    assert api("DELETE", f"users/grace/identities/{link['id']}").status_code == 204
+    assert is_in(browser) is None and api("GET", "users/grace/identities").json["items"] == []
+    told = ["user.demoted", "identity.unlinked", "session.ended"]
+    assert actions(sessions)[-3:] == [(action, "grace") for action in told]
+    with sessions() as db:
+        assert not users.get_user(db, "grace").is_admin
+    refused = trip(app.test_client())  # the account is not taken again by its name
+    assert refused.status_code == 403 and "There is an account" in refused.text
+
+
+def test_an_admin_unlinks_on_the_page_of_the_user(
+    browser: FlaskClient, app: APIFlask, trip: Any, sessions: sessionmaker[Session]
+) -> None:
+    trip(browser)
+    root = app.test_client()
+    with sessions.begin() as db:
+        users.add_user(db, "root", PASSWORD, is_admin=True)
+        page = f"/admin/users/{users.get_user(db, 'grace').id}"
+    assert by_password(root, "root") == 303
+    told = root.get(page, **BASE).text
+    (way,) = re.findall(rf'action="({page}/identities/[0-9a-f-]+/unlink)"', told)
+    assert "It is the only way in" in told
+    assert post(root, page, way).headers["Location"] == page
+    assert is_in(browser) is None and "Single sign-on as" not in root.get(page, **BASE).text
+    assert post(root, page, way).status_code == 404
+    assert post(browser, "/sign-in", way).status_code in {303, 403} and count(sessions, UserIdentity) == 0
+
+
 def test_what_opens_another_account_is_not_linked(
     browser: FlaskClient, app: APIFlask, ada: User, trip: Callable[..., TestResponse]
 ) -> None:

@@ -7,7 +7,7 @@ import uuid
 from sqlalchemy.orm import Session
 
 from labfleet.db import models
-from labfleet.users import audit, invitations, people, sessions
+from labfleet.users import audit, identities, invitations, people, sessions
 from labfleet.users import service as users
 from labfleet.users.scopes import Scope
 from labfleet.web.api import people_schemas as schemas
@@ -112,6 +112,31 @@ def revoke_user_tokens(name: str) -> tuple[str, int]:
     """Revoke all tokens of a user"""
     with services().sessions.begin() as db:
         users.revoke_token(db, users.get_user(db, name))
+    return "", 204
+
+
+@user.get("/users/<name>/identities")
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="list_identities")
+@user.output(schemas.Identities)
+def list_identities(name: str) -> schemas.Identities:
+    """List by which providers of sign-ins a user's account is opened"""
+    with services().sessions() as db:
+        rows = identities.all_of(db, users.get_user(db, name))
+        return schemas.Identities(items=[schemas.Identity.model_validate(row) for row in rows])
+
+
+@user.delete("/users/<name>/identities/<uuid:identity>")
+@needs(Scope.ADMIN)
+@user.doc(tags=["users"], operation_id="unlink_identity")
+@user.output({}, status_code=204)
+def unlink_identity(name: str, identity: uuid.UUID) -> tuple[str, int]:
+    """Let a provider of sign-ins open a user's account no more
+
+    It ends all sessions of the user. Who has no password gets in again by one that an admin gives.
+    """
+    with services().sessions.begin() as db:
+        people.unlink(db, current_user(), name, identity)
     return "", 204
 
 

@@ -56,6 +56,26 @@ class Person(Out):
     created_at: datetime
 
 
+class Identity(Out):
+    """Who a user is at a provider of sign-ins (`subject` of `issuer`; `name` is what it said last), which
+    opens the account. `gives_admin`: the user is an admin because the provider says so."""
+
+    id: uuid.UUID
+    issuer: str
+    subject: str
+    name: str
+    gives_admin: bool
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class Identities(Out):
+    """By which providers a user signs in."""
+
+    items: list[Identity]
+    next: None = None
+
+
 class InvitationIn(In):
     """Whom to invite; without a name the invited person chooses it."""
 

@@ -14,7 +14,7 @@ from labfleet.db.models import User
 from labfleet.errors import Invalid, LabfleetError, NotFound
 from labfleet.jobs import quotas
 from labfleet.protocols.quantities import bytes_of
-from labfleet.users import audit, invitations, people, sessions
+from labfleet.users import audit, identities, invitations, people, sessions
 from labfleet.users import service as users
 from labfleet.users.audit import Action
 from labfleet.web.auth import admin_only
@@ -194,6 +194,15 @@ def admin_end_sessions(who: uuid.UUID) -> BaseResponse:
     return _back(who)
 
 
+@pages.post("/admin/users/<uuid:who>/identities/<uuid:identity>/unlink")
+@admin_only
+def admin_unlink(who: uuid.UUID, identity: uuid.UUID) -> BaseResponse:
+    """Let a provider of sign-ins open a user's account no more."""
+    with services().sessions.begin() as db:
+        people.unlink(db, g.user, people.by_id(db, who).name, identity)
+    return _back(who)
+
+
 @pages.post("/admin/users/<uuid:who>/tokens/<uuid:token>/revoke")
 @admin_only
 def admin_revoke_token(who: uuid.UUID, token: uuid.UUID) -> BaseResponse:
@@ -301,6 +310,8 @@ def _user(who: uuid.UUID, **more: object) -> str:
             row=row,
             tokens=users.live_tokens(db, row),
             open_sessions=len(sessions.live(db, row, services().settings.web.session_hours)),
+            identities=identities.all_of(db, row),
+            has_password=users.has_password(row),
             groups=quotas.list_groups(db),
             has=_has(db, row),
             log=audit.entries(db, user=row.name, limit=10).items,
