@@ -7,12 +7,13 @@ environment variable such as `LABFLEET_DATABASE__PORT` goes before the file, for
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import tomllib
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -286,6 +287,8 @@ class OidcSection(Section):
     """`[oidc]`: sign-in by an OpenID Connect provider; without an issuer it is off. The client's secret is
     the credential `oidc_client_secret`. Claims may lie deeper: `realm_access.roles`."""
 
+    # What a hint calls the setting that names accounts.
+    named_by: ClassVar[str] = "webserver_oidc_name_claim"
     # As the provider calls itself in its discovery document, to the letter.
     issuer: Annotated[str, AfterValidator(_issuer)] = ""
     client_id: str = ""
@@ -323,6 +326,92 @@ class OidcSection(Section):
         if self.issuer and "openid" not in self.scopes:
             raise ValueError("'scopes' must have openid, which is what makes it a sign-in")
         return self
+
+
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9.;-]*")
+
+
+class LdapSection(Section):
+    """`[ldap]`: sign-in by a directory, with its name and password in the form of Labfleet's own; without
+    addresses it is off. The service account's password is the credential `ldap_password`."""
+
+    # What a hint calls the setting that names accounts.
+    named_by: ClassVar[str] = "webserver_ldap_name_attribute"
+    # `ldaps://HOST`, or `ldap://HOST` with StartTLS, tried one after the other.
+    urls: list[str] = Field(default_factory=list)
+    # Without TLS, so that everybody on the way reads the passwords.
+    clear_text: bool = False
+    # The authority of the directory's certificate, where it is none of the public ones.
+    ca_file: Path | None = None
+    # What the sign-in page calls it.
+    label: str = "the directory"
+    # Below it `filter` finds who signs in, by the name that was typed.
+    base_dn: str = ""
+    filter: str = "(uid={name})"
+    # Who searches: a service account; empty: nobody, if the directory lets everybody search.
+    bind_dn: str = ""
+    # In place of a search: what the entry of who signs in is called.
+    user_dn: str = ""
+    # What stays when somebody is given another name.
+    id_attribute: str = "entryUUID"
+    name_attribute: str = "uid"
+    mail_attribute: str = "mail"
+    # By what a group (by its own name in the directory) is found to have somebody as a member.
+    group_filter: str = "(|(member={dn})(uniqueMember={dn})(memberUid={name}))"
+    # Who is let in: members of one of the groups; empty: everybody with an entry.
+    allowed_groups: list[str] = Field(default_factory=list)
+    admin_groups: list[str] = Field(default_factory=list)
+    # Whether an account is made for who is let in and has none; else only linked accounts are opened.
+    accounts: bool = False
+    # Of one question, of which a sign-in takes two, and one for each group; a thread waits meanwhile.
+    timeout_seconds: float = Field(default=5, ge=1, le=20)
+
+    @property
+    def starts_tls(self) -> bool:
+        """Whether a connection begins without TLS and must have it before anything is said."""
+        return not self.clear_text and any(url.startswith("ldap:") for url in self.urls)
+
+    @property
+    def allowed_mail_domains(self) -> list[str]:
+        """A directory knows only its own people."""
+        return []
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.urls:
+            return self
+        kinds = {urlsplit(url).scheme for url in self.urls}
+        if not all(_LDAP_URL.fullmatch(url) for url in self.urls) or len(kinds) != 1:
+            raise ValueError(
+                "'urls' must be ldaps://HOST[:PORT], or all of them ldap://HOST[:PORT] (StartTLS)"
+            )
+        if self.clear_text and kinds == {"ldaps"}:
+            raise ValueError("'clear_text' goes with ldap://, not with ldaps://")
+        if bool(self.base_dn) == bool(self.user_dn):
+            raise ValueError("write either 'base_dn' (with 'filter') or 'user_dn'")
+        if self.user_dn and (self.bind_dn or self.user_dn.count("{name}") != 1):
+            raise ValueError("'user_dn' must have {name} in it once, and needs no 'bind_dn'")
+        if self.base_dn and (self.filter.count("{name}") != 1 or not _is_filter(self.filter)):
+            raise ValueError("'filter' must have {name} in it once, in parentheses and without %")
+        if not _is_filter(self.group_filter) or not {"{dn}", "{name}"} & set(
+            _PLACE.findall(self.group_filter)
+        ):
+            raise ValueError("'group_filter' must have {dn} or {name} in it, in parentheses and without %")
+        named = {"id_attribute": self.id_attribute, "name_attribute": self.name_attribute}
+        for key, value in (
+            named | ({"mail_attribute": self.mail_attribute} if self.mail_attribute else {})
+        ).items():
+            if not _ATTRIBUTE.fullmatch(value):
+                raise ValueError(f"'{key}' must be the name of an attribute")
+        return self
+
+
+_LDAP_URL = re.compile(r"ldaps?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?")
+_PLACE = re.compile(r"\{[a-z]+\}")
+
+
+def _is_filter(value: str) -> bool:
+    return value.startswith("(") and value.endswith(")") and "%" not in value and "\n" not in value
 
 
 class DataSection(Section):
@@ -511,6 +600,7 @@ class WebserverSettings(TierSettings):
     webhooks: WebhooksSection = WebhooksSection()
     mail: MailSection = MailSection()
     oidc: OidcSection = OidcSection()
+    ldap: LdapSection = LdapSection()
     data: DataSection = DataSection()
     sources: SourcesSection = SourcesSection()
     joins: JoinsSection = JoinsSection()

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from labfleet.config import OidcSection
 from labfleet.db.models import User, UserIdentity
 from labfleet.errors import Conflict, Invalid, NotFound, SignOnRefused, UserExists
 from labfleet.users import audit, links, sessions
@@ -33,7 +33,31 @@ class Claimed:
     groups: frozenset[str] = frozenset()
 
 
-def check_allowed(rules: OidcSection, who: Claimed) -> None:
+class Rules(Protocol):
+    """Who is let in, as the admin has set it for one provider."""
+
+    @property
+    def allowed_groups(self) -> Sequence[str]:
+        """Members of one of them; empty: everybody."""
+
+    @property
+    def allowed_mail_domains(self) -> Sequence[str]:
+        """Who has a verified address in one of them; empty: everybody."""
+
+    @property
+    def admin_groups(self) -> Sequence[str]:
+        """Members of one of them are admins."""
+
+    @property
+    def accounts(self) -> bool:
+        """Whether who is let in and has no account gets one."""
+
+    @property
+    def named_by(self) -> str:
+        """The setting that says what an account is called."""
+
+
+def check_allowed(rules: Rules, who: Claimed) -> None:
     """Raise `SignOnRefused` for who is in none of the groups or domains that are let in."""
     if rules.allowed_groups and not who.groups & set(rules.allowed_groups):
         raise SignOnRefused(
@@ -48,7 +72,7 @@ def check_allowed(rules: OidcSection, who: Claimed) -> None:
         )
 
 
-def enter(session: Session, rules: OidcSection, who: Claimed) -> User:
+def enter(session: Session, rules: Rules, who: Claimed) -> User:
     """The user whose account this person opens, made now where `rules` allow it. Raises `SignOnRefused`."""
     check_allowed(rules, who)
     row = _find(session, who) or _make(session, rules, who)
@@ -134,7 +158,7 @@ def _find(session: Session, who: Claimed) -> UserIdentity | None:
     return session.scalars(statement).one_or_none()
 
 
-def _make(session: Session, rules: OidcSection, who: Claimed) -> UserIdentity:
+def _make(session: Session, rules: Rules, who: Claimed) -> UserIdentity:
     if not rules.accounts:
         raise SignOnRefused(
             f"No account of this Labfleet is linked to '{who.name}'.",
@@ -151,7 +175,7 @@ def _make(session: Session, rules: OidcSection, who: Claimed) -> UserIdentity:
         ) from None
     except Invalid as error:
         raise SignOnRefused(
-            error.detail, hint="Ask an admin: webserver_oidc_name_claim says what is taken."
+            error.detail, hint=f"Ask an admin: {rules.named_by} says what is taken."
         ) from None
     if who.mail is not None:
         with suppress(UserExists):  # somebody else's address is not taken from him
@@ -159,7 +183,7 @@ def _make(session: Session, rules: OidcSection, who: Claimed) -> UserIdentity:
     return link(session, user, who)
 
 
-def _follow(session: Session, rules: OidcSection, row: UserIdentity, who: Claimed) -> None:
+def _follow(session: Session, rules: Rules, row: UserIdentity, who: Claimed) -> None:
     """Make the user an admin as the groups say; a right that an admin gave stays."""
     says = bool(who.groups & set(rules.admin_groups))
     if says and not row.user.is_admin:

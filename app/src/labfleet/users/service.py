@@ -77,6 +77,11 @@ def find_user(session: Session, user_id: uuid.UUID) -> User | None:
     return session.scalars(select(User).where(User.id == user_id, User.disabled_at.is_(None))).one_or_none()
 
 
+def find_name(session: Session, name: str) -> User | None:
+    """The account of this name, if there is one."""
+    return session.scalars(select(User).where(User.name == name)).one_or_none()
+
+
 def authenticate(session: Session, name: str, password: str) -> User:
     """The user of this name and password; `Unauthorized` otherwise, after the same time for every reason."""
     user = session.scalars(select(User).where(User.name == name)).one_or_none()

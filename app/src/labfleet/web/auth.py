@@ -17,11 +17,21 @@ from flask import current_app, g, request, session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from labfleet.db.models import Token, User, WebSession
-from labfleet.errors import Forbidden, ScopeMissing, SecondFactorNeeded, Unauthorized
+from labfleet.errors import (
+    Forbidden,
+    NotFound,
+    ProviderUnavailable,
+    ScopeMissing,
+    SecondFactorNeeded,
+    SignOnRefused,
+    Unauthorized,
+)
 from labfleet.jobs.tokens import verify_attempt, verify_worker
-from labfleet.users import second_factor, sessions
+from labfleet.users import identities, second_factor, sessions
 from labfleet.users import service as users
+from labfleet.users.identities import Claimed
 from labfleet.users.scopes import Scope
+from labfleet.web import ldap
 from labfleet.web.ratelimit import TooManyRequests
 from labfleet.web.services import services
 from labfleet.web.tracing import known
@@ -143,18 +153,73 @@ def admin_only(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def sign_in(name: str, password: str) -> User:
-    """The user of this name and password. Raises `Unauthorized`, or `TooManyRequests` after failures."""
+    """The user of this name and password, ours or the directory's.
+
+    Raises `Unauthorized`, `SignOnRefused` for who is in the directory and not let in, `ProviderUnavailable`,
+    or `TooManyRequests` after failures.
+    """
     limit, keys = services().logins, (f"from {request.remote_addr}", f"user {name}")
     limit.check(*keys)
     name = name.replace("\x00", "\ufffd")
     try:
+        return _of_password(name, password)
+    except (Unauthorized, ProviderUnavailable) as error:
+        limit.failed(*keys)
+        if isinstance(error, Unauthorized):
+            with services().sessions.begin() as db:
+                users.refused(db, name)
+        raise
+
+
+def _of_password(name: str, password: str) -> User:
+    directory = services().directory
+    try:
         with services().sessions.begin() as db:
             return users.authenticate(db, name, password)
     except Unauthorized:
-        limit.failed(*keys)
+        # What somebody has typed for an account of ours goes nowhere else.
+        if directory is None or not _is_for_the_directory(name):
+            raise
+        who = directory.who(name, password)
+        if who is None:
+            raise
+    return enter(directory.section, who)
+
+
+def _is_for_the_directory(name: str) -> bool:
+    with services().sessions() as db:
+        user = users.find_name(db, name)
+        return (
+            user is None
+            or not users.has_password(user)
+            or identities.of_user(db, user, ldap.ISSUER) is not None
+        )
+
+
+def enter(rules: identities.Rules, who: Claimed) -> User:
+    """The user whose account this person opens. `SignOnRefused`, which is written down, for who is not."""
+    try:
         with services().sessions.begin() as db:
-            users.refused(db, name)
+            return identities.enter(db, rules, who)
+    except SignOnRefused as error:
+        with services().sessions.begin() as db:
+            identities.refused(db, who, error.detail)
         raise
+
+
+def of_directory(name: str, password: str) -> Claimed:
+    """Whom the directory knows by these, with the limits of signing in; the account is not asked for."""
+    limit, keys = services().logins, (f"from {request.remote_addr}", f"user {name}")
+    limit.check(*keys)
+    directory = services().directory
+    if directory is None:
+        raise NotFound("There is no sign-in by a directory here.")
+    who = directory.who(name, password)
+    if who is None:
+        limit.failed(*keys)
+        raise Unauthorized("The directory does not take that name and password.", hint="Check both.")
+    identities.check_allowed(directory.section, who)
+    return who
 
 
 def prove(password: str) -> None:
@@ -163,7 +228,9 @@ def prove(password: str) -> None:
     Who has no password has signed in by a provider a moment ago, or does so again.
     """
     if users.has_password(g.user):
-        sign_in(g.user.name, password)
+        # In the directory the name may be somebody else's.
+        if sign_in(g.user.name, password).id != g.user.id:
+            raise Unauthorized("That is not the password of this account.", hint="Try again.")
         return
     seconds = services().settings.web.second_factor_seconds
     with services().sessions() as db:

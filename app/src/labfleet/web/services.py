@@ -20,6 +20,7 @@ from labfleet.jobs.tokens import worker_hashes
 from labfleet.mail.outbox import Post
 from labfleet.protocols.store import ProtocolStore
 from labfleet.sources.vault import Vault
+from labfleet.web.ldap import Directory
 from labfleet.web.oidc import Provider
 from labfleet.web.ratelimit import RateLimit
 
@@ -44,6 +45,8 @@ class Services:
     vault: Vault
     # Says who people are, where the admin has named one.
     provider: Provider | None = None
+    # The same, with the form of Labfleet's own names and passwords.
+    directory: Directory | None = None
     # Clones, fetches and pushes that are under way: they must leave threads for everything else.
     gits: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ProtocolsSection().git_at_once))
 
@@ -79,6 +82,7 @@ def from_settings(settings: WebserverSettings) -> Services:
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
         vault=Vault(config.credential_lines("source_keys")),
         provider=_provider(settings),
+        directory=_directory(settings),
         gits=BoundedSemaphore(settings.protocols.git_at_once),
     )
 
@@ -87,6 +91,12 @@ def _provider(settings: WebserverSettings) -> Provider | None:
     if not settings.oidc.issuer:
         return None
     return Provider(settings.oidc, config.credential("oidc_client_secret"), settings.web.public_url)
+
+
+def _directory(settings: WebserverSettings) -> Directory | None:
+    if not settings.ldap.urls:
+        return None
+    return Directory(settings.ldap, config.credential("ldap_password") if settings.ldap.bind_dn else "")
 
 
 def services() -> Services:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ldap_server import PASSWORD as PASSWORD_THERE
+from ldap_server import SERVICE, SERVICE_PASSWORD, SUFFIX, slapd
 from sqlalchemy.orm import Session, sessionmaker
 
 from labfleet.db.models import SecondFactor
@@ -47,6 +50,26 @@ def test_a_token_of_the_page_is_kept_without_a_password(
         refused = run("login", server.url, "--token-file", "-", stdin=wrong)
         assert refused.code == 1 and words in refused.err and "Traceback" not in refused.err
     assert run("jobs").code == 0  # the good one is still there
+
+
+@pytest.fixture
+def directory(settings_file: Path, tmp_path: Path) -> Iterator[None]:
+    """A directory that runs, and a configuration that names it."""
+    (tmp_path / "directory").mkdir()
+    with slapd(tmp_path / "directory") as running:
+        (tmp_path / "credentials/ldap_password").write_text(f"{SERVICE_PASSWORD}\n")
+        section = {"urls": [running.url], "base_dn": SUFFIX, "bind_dn": SERVICE, "ca_file": str(running.ca)}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in {**section, "accounts": True}.items()]
+        settings_file.write_text("\n".join([settings_file.read_text(), "[ldap]", *lines]))
+        yield
+
+
+def test_a_name_and_password_of_a_directory(directory: None, server: Any, run: Run) -> None:
+    command = ("login", server.url, "--user", "grace", "--password-file", "-")
+    assert "The name or the password is wrong." in run(*command, stdin="wrong").err
+    ended = run(*command, stdin=PASSWORD_THERE)
+    assert ended.code == 0, ended.err
+    assert run("jobs").code == 0
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,12 @@ def register(app: APIFlask, release: str) -> None:
 
 
 def _of_request() -> dict[str, Any]:
-    label = services().settings.oidc.label if services().provider else None
-    return {"viewer": g.get("user"), "sign_on_label": label}
+    settings = services().settings
+    return {
+        "viewer": g.get("user"),
+        "sign_on_label": settings.oidc.label if services().provider else None,
+        "directory_label": settings.ldap.label if services().directory else None,
+    }
 
 
 @pages.before_request

@@ -16,7 +16,7 @@ from labfleet.users import service as users
 from labfleet.users.devices import device
 from labfleet.users.scopes import TOLD, Scope, everything
 from labfleet.users.scopes import words as may
-from labfleet.web import auth
+from labfleet.web import auth, ldap
 from labfleet.web.guard import MAX_DEPTH, check_value
 from labfleet.web.pages.frame import pages
 from labfleet.web.services import services
@@ -120,13 +120,27 @@ def choose_job_mails() -> BaseResponse | tuple[str, int]:
     return redirect("/profile?chosen=1", 303)
 
 
-@pages.post("/profile/sign-on/remove")
-def unlink() -> BaseResponse | tuple[str, int]:
-    """Let the provider of sign-ins open the account no more."""
+@pages.post("/profile/directory")
+def link_directory() -> BaseResponse | tuple[str, int]:
+    """Let the directory open the account, as who one is there."""
+    try:
+        auth.prove(request.form.get("current", ""))
+        who = auth.of_directory(request.form.get("user", ""), request.form.get("password", ""))
+        with services().sessions.begin() as db:
+            identities.link(db, g.user, who)
+    except LabfleetError as error:
+        return _page(problem=error.problem()), error.status
+    return redirect("/profile?linked=2", 303)
+
+
+@pages.post("/profile/<any('sign-on','directory'):way>/remove")
+def unlink(way: str) -> BaseResponse | tuple[str, int]:
+    """Let the provider of sign-ins, or the directory, open the account no more."""
     try:
         auth.prove(request.form.get("password", ""))
+        issuer = ldap.ISSUER if way == "directory" else services().settings.oidc.issuer
         with services().sessions.begin() as db:
-            identities.unlink(db, g.user, services().settings.oidc.issuer)
+            identities.unlink(db, g.user, issuer)
     except LabfleetError as error:
         return _page(problem=error.problem()), error.status
     return redirect("/profile", 303)
@@ -155,7 +169,8 @@ def _page(**more: object) -> str:
             shortest=users.MIN_PASSWORD,
             has_password=users.has_password(g.user),
             identity=identities.of_user(db, g.user, services().settings.oidc.issuer),
-            linked=request.args.get("linked") == "1",
+            of_directory=identities.of_user(db, g.user, ldap.ISSUER),
+            linked=request.args.get("linked"),
             changed=request.args.get("changed") == "1",
             url_of_api=services().settings.web.public_url.rstrip("/"),
             **more,

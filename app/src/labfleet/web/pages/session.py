@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 from flask import Response, g, make_response, redirect, render_template, request, session
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.errors import Unauthorized
+from labfleet.errors import ProviderUnavailable, SignOnRefused, Unauthorized
 from labfleet.web import auth
 from labfleet.web.pages.frame import inside, pages
 from labfleet.web.ratelimit import TooManyRequests
 from labfleet.web.services import services
 
-Refusal = Unauthorized | TooManyRequests
+Refusal = Unauthorized | TooManyRequests | SignOnRefused | ProviderUnavailable
 
 
 @pages.route("/sign-in", methods=["GET", "POST"])
@@ -25,7 +25,7 @@ def sign_in() -> BaseResponse:
     name, password = request.form.get("user", ""), request.form.get("password", "")
     try:
         user = auth.sign_in(name, password)
-    except (Unauthorized, TooManyRequests) as error:
+    except (Unauthorized, TooManyRequests, SignOnRefused, ProviderUnavailable) as error:
         return _form(target, name, error)
     if auth.await_code(user):
         return redirect("/sign-in/code?" + urlencode({"next": target}), 303)
@@ -61,7 +61,10 @@ def sign_out() -> BaseResponse:
 def _form(target: str, name: str = "", error: Refusal | None = None) -> Response:
     recovered = "" if error or request.args.get("recovered") != "1" else "1"
     left = "1" if services().provider and request.args.get("left") == "1" else ""
-    return _answer("sign_in.html", error, next=target, name=name, recovered=recovered, left=left)
+    told = "1" if isinstance(error, SignOnRefused | ProviderUnavailable) else ""
+    return _answer(
+        "sign_in.html", error, next=target, name=name, recovered=recovered, left=left, at_provider=told
+    )
 
 
 def _code_form(target: str, error: Refusal | None = None) -> Response:

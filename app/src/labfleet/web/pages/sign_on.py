@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import g, make_response, redirect, render_template, request, session
 from werkzeug.wrappers import Response as BaseResponse
 
-from labfleet.errors import LabfleetError, NotFound, SignOnFailed, SignOnRefused
+from labfleet.errors import LabfleetError, NotFound, SignOnFailed
 from labfleet.users import identities
 from labfleet.users.identities import Claimed
 from labfleet.web import auth
@@ -121,13 +121,7 @@ def _asked(provider: Provider, begun: Begun) -> Claimed:
 
 
 def _enter(provider: Provider, who: Claimed, target: str) -> BaseResponse:
-    try:
-        with services().sessions.begin() as db:
-            user = identities.enter(db, provider.section, who)
-    except SignOnRefused as error:
-        with services().sessions.begin() as db:
-            identities.refused(db, who, error.detail)
-        raise
+    user = auth.enter(provider.section, who)
     if not provider.section.second_factor and auth.await_code(user, by_provider=True):
         return redirect("/sign-in/code?" + urlencode({"next": target}), 303)
     auth.begin_session(user, by_provider=True)

@@ -136,7 +136,33 @@ def test_single_sign_on_reaches_its_provider_only(host: Host) -> None:
     text = host.file("/etc/systemd/system/labfleet-web.service").content_string
     assert "IPAddressDeny=any" in text
     (allowed,) = [line for line in text.splitlines() if line.startswith("IPAddressAllow=")]
-    assert {"127.0.0.1", "192.0.2.64/28"} <= set(allowed.partition("=")[2].split())
+    assert {"127.0.0.1", "192.0.2.64/28", "192.0.2.96/28"} <= set(allowed.partition("=")[2].split())
+
+
+def test_a_directory_is_asked_by_a_program_of_the_distribution(host: Host) -> None:
+    assert host.file("/usr/bin/ldapsearch").is_file
+    told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["ldap"]
+    assert told == {
+        "urls": ["ldap://ldap1.example.org:3389", "ldap://ldap2.example.org"],
+        "clear_text": True,
+        "label": "the institute",
+        "base_dn": "dc=example,dc=org",
+        "filter": "(&(objectClass=user)(sAMAccountName={name}))",
+        "bind_dn": "cn=labfleet,dc=example,dc=org",
+        "user_dn": "",
+        "id_attribute": "objectGUID",
+        "name_attribute": "sAMAccountName",
+        "mail_attribute": "userPrincipalName",
+        "group_filter": "(member:1.2.840.113556.1.4.1941:={dn})",
+        "allowed_groups": ["cn=lab,dc=example,dc=org"],
+        "admin_groups": ["cn=admins,dc=example,dc=org"],
+        "accounts": True,
+        "ca_file": "/etc/labfleet/tls/ldap-ca.crt",
+    }
+    assert host.file("/etc/labfleet/tls/ldap-ca.crt").contains("BEGIN CERTIFICATE")
+    secret = host.file("/etc/labfleet/credentials/web/ldap_password")
+    assert (secret.user, secret.mode, secret.content_string) == ("root", 0o600, "password-of-the-directory-in-this-test")
+    assert "LoadCredential=ldap_password:" in host.file("/etc/systemd/system/labfleet-web.service").content_string
 
 
 def test_sources_are_fetched_from_where_they_may_be(host: Host) -> None:

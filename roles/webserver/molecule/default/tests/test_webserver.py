@@ -218,6 +218,13 @@ def test_single_sign_on_is_off(host: Host) -> None:
     assert host.check_output(f"curl -sk -o /dev/null -w '%{{http_code}}' {SITE}/sign-in/oidc") == "404"
 
 
+def test_a_directory_is_off(host: Host) -> None:
+    for path in ("/etc/labfleet/credentials/web/ldap_password", "/etc/labfleet/tls/ldap-ca.crt"):
+        assert not host.file(path).exists, path
+    assert tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["ldap"]["urls"] == []
+    assert "name and password of" not in host.check_output(f"curl -sk {SITE}/sign-in")
+
+
 def test_webhooks_are_off(host: Host, token: str) -> None:
     for path in (
         "/etc/systemd/system/labfleet-webhooks.service",
