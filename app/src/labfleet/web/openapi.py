@@ -10,6 +10,8 @@ from typing import Any
 
 from flask import current_app, json
 
+from labfleet.web.api.schemas import DryRun
+
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "An error after RFC 9457, with a stable `code` and a `hint` of what to do.",
@@ -59,7 +61,7 @@ def finish(document: dict[str, Any] | str) -> dict[str, Any] | str:
     if isinstance(document, str):
         raise TypeError("the document is made as JSON, never as YAML")
     document = _flat(document)
-    document["components"]["schemas"]["Problem"] = PROBLEM_SCHEMA
+    document["components"]["schemas"] |= {"Problem": PROBLEM_SCHEMA, **_schemas_of_plans()}
     scopes = _scopes()
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -89,10 +91,26 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _finish_operation(path: str, operation: dict[str, Any], scopes: Mapping[str, str]) -> None:
+def _schemas_of_plans() -> dict[str, Any]:
+    """What a dry run answers; the framework knows of one success for each operation."""
+    plan = DryRun.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    return {**plan.pop("$defs"), "DryRun": plan}
+
+
+def _finish_successes(operation: dict[str, Any]) -> None:
+    """What an operation answers besides the one success that the framework knows of; and its header."""
     if operation.pop("x-labfleet-unready", False):  # the same shape tells which part does not answer
         operation["responses"]["503"] = {**operation["responses"]["200"], "description": "Some part does not"}
+    if any(parameter["name"] == "dry_run" for parameter in operation["parameters"]):
+        operation["responses"]["200"] = {
+            "description": "With `dry_run`: what there would be",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DryRun"}}},
+        }
     operation["parameters"] += operation.pop("x-labfleet-parameters", [])
+
+
+def _finish_operation(path: str, operation: dict[str, Any], scopes: Mapping[str, str]) -> None:
+    _finish_successes(operation)
     for parameter in operation["parameters"]:
         _finish_parameter(parameter)
     expected = {"400", "503"}

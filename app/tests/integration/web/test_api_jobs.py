@@ -35,8 +35,8 @@ REPORT = {
 
 
 SUMMARY = {
-    *("id", "state", "label", "labels", "note", "owner", "priority", "held", "webhook", "mail", "protocols", "visibility"),
-    *("progress", "counts", "created_at", "finished_at", "shared_with", "may_change"),
+    *("id", "state", "label", "labels", "note", "owner", "priority", "held", "webhook", "mail", "protocols"),
+    *("progress", "counts", "created_at", "finished_at", "visibility", "shared_with", "may_change"),
 }
 
 
