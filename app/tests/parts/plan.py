@@ -123,18 +123,20 @@ def molecule() -> Iterator[Job]:
 
 
 def acceptance(name: str, like: str, tests: Sequence[str] = (), **environment: str) -> Iterator[Job]:
-    """A lab as a newcomer raises it, by ./lab up, and everything it must do; `tests` go to pytest besides."""
+    """A lab as a newcomer raises it, by ./lab up, and everything it must do; `tests` go to pytest, `environment` to what raises it."""
     folder = inventory(name, like)
     lab = [str(ROOT / "lab")]
-    steps = [
+    raise_it = [
         # Check mode on machines that have nothing yet.
         playbook(folder, "site.yml", "--check", "--diff", counts=True),
         Step([*lab, "up", "--inventory", str(folder)], folder=ROOT),
         Step([*lab, "up", "--inventory", str(folder)], folder=ROOT),
+    ]
+    steps = [
+        playbook(folder, "playbooks/machines.yml"),
+        *(replace(step, environment={**step.environment, **environment}) for step in raise_it),
         pytest(name, "tests/acceptance", *tests, LABFLEET_INVENTORY=str(folder)),
     ]
-    raised = playbook(folder, "playbooks/machines.yml")
-    steps = [raised, *(replace(step, environment={**step.environment, **environment}) for step in steps)]
     down = Step([*lab, "down", "--inventory", str(folder)], folder=ROOT)
     yield Job(name, name, steps, LOGS / f"{name}.log", [down], [journals(folder)], alone="lab")
 
