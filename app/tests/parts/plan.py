@@ -123,7 +123,10 @@ def molecule() -> Iterator[Job]:
 
 
 def acceptance(name: str, like: str, tests: Sequence[str] = (), **environment: str) -> Iterator[Job]:
-    """A lab as a newcomer raises it, by ./lab up, and everything it must do; `tests` go to pytest, `environment` to what raises it."""
+    """A lab as a newcomer raises it, by ./lab up, and everything it must do.
+
+    `tests` are for pytest besides, `environment` is for what raises the lab.
+    """
     folder = inventory(name, like)
     lab = [str(ROOT / "lab")]
     raise_it = [
