@@ -154,9 +154,9 @@ def browser(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def job(user: Api) -> str:
-    """A finished analysis with a plot."""
+    """A finished analysis with a plot, among the newest."""
     submitted = user.submit("differential-network", label="seen in a browser")
     assert user.wait(submitted, seconds=180)["state"] == "success"
     return str(submitted["id"])
