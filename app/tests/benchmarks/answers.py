@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -36,7 +37,7 @@ def figures(lab: Lab) -> Iterator[Figure]:
     api.wait(shown)
     pages = ["/", "/jobs", f"/jobs/{shown['id']}", "/protocols"]
     calls = ["/api/v1/jobs", f"/api/v1/jobs/{shown['id']}", "/api/v1/protocols", "/api/v1/workers"]
-    with browser(lab) as http:
+    with closing(browser(lab)) as http:
         ask(http, api, pages + calls, 5)
         idle = ask(http, api, pages + calls, SECONDS)
         job = fill(api)

@@ -13,6 +13,7 @@ from typing import Any
 from acceptance import admin
 from acceptance.api import FINAL, Api, Json
 from acceptance.lab import Lab, Machine
+from acceptance.waiting import wait_for
 
 from .figures import Figure
 
@@ -96,10 +97,13 @@ def drained(api: Api, job: Json) -> Json:
 
 
 def end(api: Api, job: Json) -> None:
-    """Cancel and delete a job that was only there to wait."""
-    for method, path in (("POST", f"jobs/{job['id']}/cancel"), ("DELETE", f"jobs/{job['id']}")):
-        answer = api.http.request(method, f"/api/v1/{path}", timeout=300)
-        assert answer.is_success, answer.text
+    """Cancel and delete a job that nobody wants to end."""
+    answer = api.http.post(f"/api/v1/jobs/{job['id']}/cancel", timeout=300)
+    assert answer.is_success, answer.text
+    # What runs is told to end, which takes its worker a moment.
+    wait_for(lambda: api.get(f"jobs/{job['id']}")["state"] in FINAL, 60, "the job to be cancelled")
+    answer = api.http.delete(f"/api/v1/jobs/{job['id']}", timeout=300)
+    assert answer.is_success, answer.text
 
 
 def timed(call: Any) -> tuple[Json, float]:
