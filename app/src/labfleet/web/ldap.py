@@ -297,8 +297,9 @@ def _entries(output: bytes) -> Iterator[Entry]:
             encoded = rest.startswith(b":")
             value = base64.b64decode(rest[1:].strip()) if encoded else rest.removeprefix(b" ")
             values.setdefault(name.decode("ascii", "replace").lower(), []).append(value)
-        if "dn" in values:
-            yield Entry(values.pop("dn")[0].decode("utf-8", "surrogateescape"), values)
+        # Without a name it is nobody's: to try a password as nobody would succeed with any.
+        if any(names := values.pop("dn", [])):
+            yield Entry(names[0].decode("utf-8", "surrogateescape"), values)
 
 
 def _words(errors: bytes) -> str:

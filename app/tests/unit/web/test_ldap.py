@@ -79,3 +79,9 @@ def test_the_request_for_tls_is_what_the_standard_says() -> None:
     assert ldap.START_TLS[:2] == bytes([0x30, len(ldap.START_TLS) - 2])
     assert ldap.START_TLS[5:7] == bytes([0x77, len(ldap.START_TLS) - 7])
     assert ldap.START_TLS[7:9] == bytes([0x80, len(b"1.3.6.1.4.1.1466.20037")])
+
+
+def test_an_entry_without_a_name_is_nobody_s() -> None:
+    """Its password would be tried as nobody's, which a directory may take whatever it is."""
+    told = b"dn:\nuid: ada\n\ndn: uid=bob,dc=lab\nuid: bob\n"
+    assert [entry.dn for entry in ldap._entries(told)] == ["uid=bob,dc=lab"]
