@@ -70,8 +70,7 @@ def unshare(
 ) -> Dataset:
     """Take that back. Jobs that were submitted go on."""
     dataset, users, groups = to_change(session, viewer, dataset_id), list(users), list(groups)
-    for each in sharing.taken_back(dataset.shares, users, groups):
-        dataset.shares.remove(each)
+    sharing.take_back(dataset.shares, users, groups)
     audit.record(
         session, Action.DATASET_UNSHARED, str(dataset.id), name=dataset.name, users=users, groups=groups
     )

@@ -42,8 +42,7 @@ def unshare(
 ) -> Job:
     """Take that back, from now on."""
     job, users, groups = _to_change(session, viewer, job_id), list(users), list(groups)
-    for each in sharing.taken_back(job.shares, users, groups):
-        job.shares.remove(each)
+    sharing.take_back(job.shares, users, groups)
     _tell(session, Action.JOB_UNSHARED, job, users=users, groups=groups)
     return job
 

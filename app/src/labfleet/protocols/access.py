@@ -91,8 +91,7 @@ def unshare(
 ) -> Protocol:
     """Take that back. Jobs that were submitted go on, and stay readable to who submitted them."""
     protocol, users, groups = to_change(session, viewer, name), list(users), list(groups)
-    for each in sharing.taken_back(protocol.shares, users, groups):
-        protocol.shares.remove(each)
+    sharing.take_back(protocol.shares, users, groups)
     audit.record(session, Action.PROTOCOL_UNSHARED, name, users=users, groups=groups)
     session.flush()
     return protocol

@@ -67,8 +67,7 @@ def unshare(
 ) -> Source:
     """Take that back. Datasets that were made stay shared as they are."""
     source, users, groups = to_change(session, viewer, source_id), list(users), list(groups)
-    for each in sharing.taken_back(source.shares, users, groups):
-        source.shares.remove(each)
+    sharing.take_back(source.shares, users, groups)
     audit.record(
         session, Action.SOURCE_UNSHARED, str(source.id), name=source.name, users=users, groups=groups
     )

@@ -88,11 +88,9 @@ def added(session: Session, thing: Shared, users: Iterable[str], groups: Iterabl
     return fresh
 
 
-def taken_back(shares: Iterable[Share], users: Iterable[str], groups: Iterable[str]) -> list[Share]:
-    """Those of the shares that are with these users and groups."""
+def take_back(shares: list[Share], users: Iterable[str], groups: Iterable[str]) -> None:
+    """Remove those of the shares that are with these users and groups."""
     out_users, out_groups = set(users), set(groups)
-    return [
-        each
-        for each in shares
-        if each.group_name in out_groups or (each.user is not None and each.user.name in out_users)
-    ]
+    for each in list(shares):
+        if each.group_name in out_groups or (each.user is not None and each.user.name in out_users):
+            shares.remove(each)
