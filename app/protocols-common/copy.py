@@ -1,4 +1,4 @@
-"""Copy the shared R files into the protocols that have them; `--check` only tells which copies differ."""
+"""Copy the shared files into the protocols that have them; `--check` only tells which copies differ."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PROTOCOLS = COMMON.parent / "protocols"
 
 
 def differing() -> list[tuple[Path, Path]]:
-    """Each shared file, and a copy in a protocol's `lib` that is not the same."""
-    masters = {path.name: path for path in COMMON.glob("*.R")}
-    copies = (path for path in sorted(PROTOCOLS.glob("*/lib/*.R")) if path.name in masters)
-    pairs = [(masters[path.name], path) for path in copies]
+    """Each shared file, and a copy of its name in a protocol, or in its `lib`, that is not the same."""
+    masters = {path.name: path for path in COMMON.iterdir() if path.is_file() and path != Path(__file__)}
+    places = (path for place in ("*/*", "*/lib/*") for path in sorted(PROTOCOLS.glob(place)))
+    pairs = [(masters[path.name], path) for path in places if path.name in masters]
     return [(master, copy) for master, copy in pairs if master.read_bytes() != copy.read_bytes()]
 
 

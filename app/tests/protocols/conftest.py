@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,8 @@ import pytest
 
 from labfleet.protocols.manifest import read_manifest
 from labfleet.protocols.schema import faults_of_value, with_defaults
+from labfleet.worker.environments import Environments
+from labfleet.worker.preparing import PYTHON
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols"
 
@@ -35,8 +40,49 @@ class Run:
         return self.error.strip().splitlines()[-1] if self.error.strip() else ""
 
 
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
+    """`libraries(name)`: variables by which a run has the packages of the protocol's lock file.
+
+    Built as workers do it, once for all processes of this run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    kept = Environments(shared / "environments")
+    found: dict[str, dict[str, str]] = {}
+
+    def of(name: str) -> dict[str, str]:
+        lock = read_manifest((PROTOCOLS / name / "protocol.yml").read_bytes()).environment.python
+        if not lock:
+            return {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "error"}
+        path = PROTOCOLS / name / lock
+        key = hashlib.sha256(path.read_bytes()).hexdigest()
+        if key not in found:
+            # In use, and so kept, until this process ends.
+            built = kept.obtain(key, lambda target: install(path, target), lambda: time.sleep(0.2)).path
+            found[key] = {
+                "PATH": f"{built}/bin:{os.environ['PATH']}",
+                "PYTHONPYCACHEPREFIX": str(shared / "compiled"),
+                # What compiling the modules of others warns of is theirs.
+                "PYTHONWARNINGS": "error,ignore::SyntaxWarning",
+            }
+        return found[key]
+
+    return of
+
+
+def install(lock: Path, target: Path) -> dict[str, object]:
+    """The packages of a lock file for the Python of workers."""
+    uv = str(Path(sys.prefix, "bin", "uv"))
+    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", PYTHON, str(target)], check=True)
+    command = [uv, "pip", "install", "--quiet", "--python", f"{target}/bin/python"]
+    command += ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+    subprocess.run(command, check=True)
+    return {"bytes": 0}
+
+
 @pytest.fixture
-def run_protocol(tmp_path: Path) -> Callable[..., Run]:
+def run_protocol(tmp_path: Path, libraries: Callable[[str], dict[str, str]]) -> Callable[..., Run]:
     """`run_protocol(name, command, parameters, slot=content …)`."""
 
     def run(name: str, command: list[str], parameters: dict[str, Any], **inputs: bytes) -> Run:
@@ -48,10 +94,8 @@ def run_protocol(tmp_path: Path) -> Callable[..., Run]:
         for slot, content in inputs.items():
             (tmp_path / "inputs" / slot).write_bytes(content)
         environment = {
-            "PATH": os.environ["PATH"],
+            **libraries(name),
             "LANG": "C.UTF-8",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONWARNINGS": "error",
             "LABFLEET_PARAMETERS": str(tmp_path / "parameters.json"),
             "LABFLEET_INPUTS": str(tmp_path / "inputs"),
             "LABFLEET_OUTPUTS": str(tmp_path / "outputs"),
