@@ -533,7 +533,7 @@ class WorkerSection(Section):
 
 
 class PackagesSection(Section):
-    """`[packages]`: how this worker makes Python environments that protocols ask for by a lock file."""
+    """`[packages]`: how this worker makes environments that protocols ask for by a lock file."""
 
     # Empty: no index, and no network; only wheels that the protocol brings along.
     index_url: Annotated[str, AfterValidator(_index)] = "https://pypi.org/simple"
@@ -541,6 +541,11 @@ class PackagesSection(Section):
     ca_file: Path | None = None
     # Packages without a wheel are built, which runs code of theirs with the network open.
     sdists: bool = False
+    # Where R packages come from, laid out like CRAN, in this order. None: only tarballs of the protocol.
+    r_index_urls: list[Annotated[str, Field(min_length=1), AfterValidator(_index)]] = Field(
+        default=["https://cloud.r-project.org"], max_length=10
+    )
+    r_ca_file: Path | None = None
     build_seconds: float = Field(default=900, gt=0)
     # How large one environment may be, and all that are kept.
     environment_bytes: int = Field(default=2 * GIB, gt=0)

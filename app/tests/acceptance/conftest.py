@@ -18,7 +18,7 @@ from .waiting import wait_for
 from .webdriver import SIGNED_OUT, Browser, chromium, key_digest, sign_in
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-TEST_PROTOCOLS = ("behave", "hasty", "libraries", "probe", "noop")
+TEST_PROTOCOLS = ("behave", "hasty", "libraries", "r-libraries", "probe", "noop")
 PASSWORD = "a password only of tests, 4711"
 
 

@@ -13,7 +13,7 @@ import jinja2
 import pytest
 import yaml
 
-from labfleet.worker import building, sandbox
+from labfleet.worker import sandbox, uvrecipe
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "worker"
 NAMES = {"worker": ["labfleet-worker"], "attempt": ["labfleet-attempt", "labfleet-attempt-program"]}
@@ -94,7 +94,8 @@ def test_nothing_is_refused_while_it_only_complains(name: str) -> None:
         (sandbox.PROGRESS, "rw"),
         (f"{sandbox.OUTPUTS}/plots/a.png", "rwlk"),
         (f"{sandbox.ENVIRONMENT}/bin/python", "rwxm"),
-        (building.UV, "rx"),
+        (f"{sandbox.LIBRARY}/rlang/libs/rlang.so", "rwm"),
+        (uvrecipe.UV, "rx"),
         ("/tmp/joblib/a", "rwxmlk"),
         ("/dev/shm/sem.a", "rwlk"),
         ("/opt/models/weights", "r"),

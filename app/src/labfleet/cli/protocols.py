@@ -14,6 +14,7 @@ import click
 
 from labfleet.cli.client import Client, at
 from labfleet.cli.output import json_option, local_time, print_json, table, with_client
+from labfleet.cli.r_lock import lock_r
 from labfleet.cli.sources import (
     EXIT_FAILED,
     POLL_SECONDS,
@@ -331,6 +332,9 @@ def delete_protocol(client: Client, name: str) -> None:
     """Delete your protocol NAME with all versions; refused while results point to one of them."""
     client.delete(at("protocols", name))
     click.echo(f"Protocol {name}: deleted.")
+
+
+protocols.add_command(lock_r)
 
 
 def _tell(protocol: dict[str, Any], as_json: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from labfleet.protocols import lockfile, schema
+from labfleet.protocols import lockfile, renvlock, schema
 from labfleet.protocols.archive import DEFAULT_LIMITS, ArchiveError, Limits, extract
 from labfleet.protocols.command import fault_of_command
 from labfleet.protocols.interface import interface_of
@@ -147,23 +149,80 @@ def _self_test(manifest: Manifest, files: dict[PurePosixPath, Entry], content: b
 
 
 def _environment(manifest: Manifest, files: dict[PurePosixPath, Entry], content: bytes) -> list[Problem]:
-    """What is wrong with the files of its Python environment."""
-    lock, wheels = manifest.environment.python, manifest.environment.wheels
-    problems = []
-    if wheels and not any(file.parts[:-1] == PurePosixPath(wheels).parts for file in files):
-        line = read_yaml(content).line(("environment", "wheels"))
-        message = f"environment.wheels: There is no directory {wheels} with wheels."
-        problems = [Problem(MANIFEST, line, "wheels_missing", message, "Add it, or remove 'wheels'.")]
-    if lock is None:
-        return problems
-    entry = files.get(PurePosixPath(lock))
-    if entry is None or entry.mode == "120000":
-        line = read_yaml(content).line(("environment", "python"))
-        message = f"environment.python: There is no lock file {lock}."
-        return [*problems, Problem(MANIFEST, line, "lock_missing", message, lockfile.HINT)]
-    try:
+    """What is wrong with the files of its libraries."""
+    wanted = manifest.environment
+    locks = _Locks(files, content)
+    return [
+        *locks.folder("wheels", wanted.wheels, "wheels"),
+        *locks.folder("tarballs", wanted.tarballs, "tarballs of R packages"),
+        *locks.lock("python", wanted.python, lockfile.HINT, lockfile.read_lock),
+        *locks.lock("r", wanted.r_lock, renvlock.HINT, renvlock.read_lock),
+        *locks.tarballs(wanted.r_lock, wanted.tarballs),
+    ]
+
+
+@dataclass(frozen=True)
+class _Locks:
+    """Looks for what an environment names, among the files of a protocol."""
+
+    files: dict[PurePosixPath, Entry]
+    manifest: bytes
+
+    def folder(self, field: str, path: str | None, what: str) -> list[Problem]:
+        """A directory that comes along with the lock file."""
+        if not path or any(file.parts[:-1] == PurePosixPath(path).parts for file in self.files):
+            return []
+        message = f"There is no directory {path} with {what}."
+        return [self._missing(field, f"{field}_missing", message, f"Add it, or remove '{field}'.")]
+
+    def lock(
+        self, field: str, path: str | None, hint: str, read: Callable[[str, bytes], object]
+    ) -> list[Problem]:
+        """The lock file itself."""
+        if path is None:
+            return []
+        content = self._content(path)
+        if content is None:
+            return [self._missing(field, "lock_missing", f"There is no lock file {path}.", hint)]
+        try:
+            read(path, content)
+        except InvalidProtocol as error:
+            return list(error.problems)
+        return []
+
+    def tarballs(self, lock: str | None, folder: str | None) -> list[Problem]:
+        """Whether tarballs of R packages that come along are those of the lock file, and none is missing
+        that must come along."""
+        content = self._content(lock) if lock else None
+        if lock is None or content is None:
+            return []
+        try:
+            pins = renvlock.read_lock(lock, content).pins
+        except InvalidProtocol:  # told by `lock`
+            return []
+        return [
+            Problem(lock, pin.line, "tarballs_missing", told, "Put the tarball there, and hash it anew.")
+            for pin in pins
+            if (told := self._tarball(pin, folder))
+        ]
+
+    def _tarball(self, pin: renvlock.Pin, folder: str | None) -> str:
+        path = PurePosixPath(folder or ".", pin.file)
+        entry = self.files.get(path) if folder else None
+        if entry is None or entry.mode == LINK:
+            where = f"{path} is not there" if folder else "the manifest names no tarballs (environment)"
+            return f"{pin.name} comes along with the protocol (Local), but {where}." if pin.local else ""
         with entry.place.open("rb") as file:
-            lockfile.read_lock(lock, file.read(lockfile.MAX_BYTES + 1))
-    except InvalidProtocol as error:
-        problems += error.problems
-    return problems
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if digest == pin.sha256 else f"{pin.name}: {path} has another SHA-256: {digest}."
+
+    def _content(self, path: str) -> bytes | None:
+        entry = self.files.get(PurePosixPath(path))
+        if entry is None or entry.mode == LINK:
+            return None
+        with entry.place.open("rb") as file:
+            return file.read(max(lockfile.MAX_BYTES, renvlock.MAX_BYTES) + 1)
+
+    def _missing(self, field: str, code: str, message: str, hint: str) -> Problem:
+        line = read_yaml(self.manifest).line(("environment", field))
+        return Problem(MANIFEST, line, code, f"environment.{field}: {message}", hint)

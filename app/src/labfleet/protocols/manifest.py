@@ -9,7 +9,16 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from labfleet.names import WORKER, is_key
 from labfleet.protocols import schema
@@ -71,6 +80,13 @@ def _argument(value: str) -> str:
     if "\0" in value:
         raise ValueError("an argument can't contain a NUL character")
     return value
+
+
+_LOCK, _NAMES = "[lock]", "[names]"
+
+
+def _kind_of_r(value: Any) -> str:
+    return _LOCK if isinstance(value, str) else _NAMES
 
 
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
@@ -156,18 +172,32 @@ class Needs(Strict):
         return seconds_of(self.time)
 
 
+RNames = Annotated[
+    list[Annotated[str, Field(pattern=R_PACKAGE, max_length=100)]], Field(max_length=200), Tag(_NAMES)
+]
+
+
 class Environment(Strict):
     """Libraries of a run. `python` is a lock file of the protocol, `wheels` a directory of it with packages
-    that the lock may take before it asks an index; `r` names packages that the worker must have."""
+    that the lock may take before it asks an index; `r` is a lock file likewise, with `tarballs`, or names
+    packages that the worker must have."""
 
     python: OwnPath | None = None
     wheels: OwnPath | None = None
-    r: Annotated[list[Annotated[str, Field(pattern=R_PACKAGE, max_length=100)]], Field(max_length=200)] = []
+    r: Annotated[RNames | Annotated[OwnPath, Tag(_LOCK)], Discriminator(_kind_of_r)] = []
+    tarballs: OwnPath | None = None
+
+    @property
+    def r_lock(self) -> str | None:
+        """The lock file of R packages, if they come from one."""
+        return self.r if isinstance(self.r, str) else None
 
     @model_validator(mode="after")
     def _whole(self) -> Environment:
         if self.wheels and not self.python:
             raise ValueError("wheels belong to a lock file; name it with python")
+        if self.tarballs and not self.r_lock:
+            raise ValueError("tarballs belong to a lock file; name it with r, for example r: renv.lock")
         return self
 
 
@@ -227,7 +257,11 @@ class Manifest(Strict):
     def stored(self) -> dict[str, Any]:
         """As the database keeps it. What is new since a release is left out where it says nothing: an older
         release, after a rollback, refuses fields that it doesn't know."""
-        without: dict[str, Any] = {"environment": True} if self.environment == Environment() else {}
+        without: dict[str, Any] = {}
+        if self.environment == Environment():
+            without["environment"] = True
+        elif not self.environment.tarballs:
+            without["environment"] = {"tarballs"}
         if self.self_test is None:
             without["self_test"] = True
         without["outputs"] = {name: {"units"} for name, output in self.outputs.items() if not output.units}
@@ -280,7 +314,7 @@ def _schema_problem(document: Document, file: str, fault: schema.Fault) -> Probl
 
 
 def _problem(document: Document, file: str, fault: dict[str, Any]) -> Problem:
-    path = tuple(part for part in fault["loc"] if part != "[key]")
+    path = tuple(part for part in fault["loc"] if part not in _NO_FIELDS)
     message = fault["msg"].removeprefix("Value error, ")
     code, hint = _HINTS.get(
         fault["type"], ("invalid_field", "See 'Writing a protocol' in the documentation.")
@@ -293,6 +327,8 @@ def _name(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path)) or "manifest"
 
 
+_NO_FIELDS = frozenset({"[key]", _LOCK, _NAMES})
+"""What pydantic says of where a fault is that nobody has written."""
 _HINTS = {
     "missing": ("missing_field", "Add the field; it is required."),
     "extra_forbidden": ("unknown_field", "Remove the field, or correct its spelling."),
@@ -306,5 +342,6 @@ _FIELD_HINTS: dict[str | int, str] = {
     "command": "Write the command as a list, for example [python3, main.py].",
     "kind": "Use one of: table, plot, network, array, text.",
     "expect": "Write a list, for example '- {output: summary, column: mean, value: 3.5, tolerance: 0.01}'.",
-    "environment": "Write for example 'environment: {python: requirements.lock}' or '{r: [survival]}'.",
+    "environment": "Write for example 'environment: {python: requirements.lock}', '{r: renv.lock}' or "
+    "'{r: [survival]}'.",
 }

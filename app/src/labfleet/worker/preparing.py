@@ -1,7 +1,7 @@
 """What a protocol's manifest asks for by `environment`, before its command is run.
 
-A Python environment is made once for the content of its lock file and this machine's Python, whichever
-protocol or version asks for it; R packages must be there.
+An environment is made once for the content of its lock file and this machine's Python or R, whichever
+protocol or version asks for it; R packages that are only named must be there.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import platform
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labfleet.worker import rpackages, verdict
 from labfleet.worker.capture import Capture
-from labfleet.worker.environments import Environment, Environments
+from labfleet.worker.environments import Description, Environment, Environments
 from labfleet.worker.execution import Ending
 from labfleet.worker.outputs import BadOutput, opened
-from labfleet.worker.sandbox import Places
+from labfleet.worker.sandbox import ENVIRONMENT, LIBRARY, Places
 from labfleet.worker.spec import Spec
 
 PYTHON = "/usr/bin/python3"
@@ -68,13 +67,30 @@ class Stopped(Unprepared):
 
 @dataclass
 class Prepared:
-    """What was asked for is there until `release`. `told` goes into the provenance; `spoke` says that the
-    attempt's progress told of its making, which is over now."""
+    """What was asked for is there until `release`: `libraries`, by their places in the sandbox. `told` goes
+    into the provenance; `spoke` says that the attempt's progress told of its making, which is over now."""
 
-    path: Path | None = None
+    libraries: dict[str, Path] = field(default_factory=dict)
     spoke: bool = False
     told: dict[str, str] = field(default_factory=dict)
-    release: Callable[[], None] = lambda: None
+    held: list[Environment] = field(default_factory=list)
+
+    def release(self) -> None:
+        """They may be removed from now on."""
+        for environment in self.held:
+            environment.release()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of environment: how people call it, and where it lies in a sandbox."""
+
+    name: str
+    place: str
+
+
+KINDS = {"python": Kind("Python", ENVIRONMENT), "r": Kind("R", LIBRARY)}
+"""By their fields in a manifest."""
 
 
 class Preparation:
@@ -90,47 +106,74 @@ class Preparation:
 
     def run(self) -> Prepared:
         """All of it; `BadEnvironment`, `NoEnvironment` or `Stopped` otherwise."""
-        wanted = self._spec.environment
         prepared = Prepared()
-        if names := wanted.get("r"):
-            try:
-                found = rpackages.versions(names, self._spec.host.name)
-            except rpackages.MissingPackages as error:
-                raise BadEnvironment(str(error)) from None
-            prepared.told["R packages"] = _list(found)
-        if lock := wanted.get("python"):
-            environment = self._python(lock)
-            prepared.path, prepared.release = environment.path, environment.release
-            prepared.told["Python environment"] = environment.path.parent.name
-            prepared.told["Python packages"] = _list(environment.description["packages"])
+        try:
+            # What is only looked for comes before what takes long.
+            for field_name in sorted(
+                KINDS, key=lambda name: isinstance(self._spec.environment.get(name), str)
+            ):
+                if wanted := self._spec.environment.get(field_name):
+                    self._prepare(prepared, field_name, wanted)
+        except BaseException:
+            prepared.release()
+            raise
         prepared.spoke = self._spoke
         return prepared
 
-    def _python(self, lock: str) -> Environment:
-        if not self._spec.host.packages.directory:
-            raise NoEnvironment("This worker has no place for environments.")
-        content = self._lock_file(lock)
-        key = key_of(lock, content)
+    def _prepare(self, prepared: Prepared, field_name: str, wanted: str | list[str]) -> None:
+        kind = KINDS[field_name]
+        if isinstance(wanted, str):
+            environment = self._environment(field_name, wanted)
+            prepared.held.append(environment)
+            prepared.libraries[kind.place] = environment.path
+            prepared.told[f"{kind.name} environment"] = environment.path.parent.name
+            if remark := environment.description.get("remark"):
+                self._capture.note(remark)
+            packages = environment.description["packages"]
+        else:
+            packages = self._installed(wanted)
+        prepared.told[f"{kind.name} packages"] = _list(packages)
+
+    def _installed(self, names: list[str]) -> dict[str, str]:
+        try:
+            return rpackages.versions(names, self._spec.host.name)
+        except rpackages.MissingPackages as error:
+            raise BadEnvironment(str(error)) from None
+
+    def _environment(self, field_name: str, lock: str) -> Environment:
         packages = self._spec.host.packages
+        if not packages.directory:
+            raise NoEnvironment("This worker has no place for environments.")
+        if field_name == "r" and not rpackages.r_version():
+            told = f"There is no R on the worker {self._spec.host.name}."
+            raise BadEnvironment(f"{told} Ask your admin to add r-base-core (worker_packages).")
+        content = self._lock_file(field_name, lock)
+        key = key_of(field_name, lock, content)
         kept = Environments(Path(packages.directory), packages.cache_bytes)
-        environment = kept.obtain(key, lambda target: self._make(lock, content, target), self._wait)
+        environment = kept.obtain(
+            key, lambda target: self._make(field_name, lock, content, target), self._wait
+        )
         self._say("")
         return environment
 
-    def _lock_file(self, lock: str) -> bytes:
+    def _lock_file(self, field_name: str, lock: str) -> bytes:
         try:
             with opened(self._places.protocol, lock) as file, open(file.fd, "rb", closefd=False) as stream:
                 return stream.read(MAX_LOCK_BYTES + 1)
         except (FileNotFoundError, BadOutput):
-            raise BadEnvironment(f"The protocol has no lock file {lock} (environment: python).") from None
+            raise BadEnvironment(
+                f"The protocol has no lock file {lock} (environment: {field_name})."
+            ) from None
 
-    def _make(self, lock: str, content: bytes, target: Path) -> dict[str, object]:
-        # Imported where it is needed: most attempts find their environment made.
-        from labfleet.worker.building import Build  # noqa: PLC0415
+    def _make(self, field_name: str, lock: str, content: bytes, target: Path) -> Description:
+        # Imported where they are needed: most attempts find their environment made.
+        from labfleet.worker.building import Build, Recipe  # noqa: PLC0415
+        from labfleet.worker.rrecipe import RRecipe  # noqa: PLC0415
+        from labfleet.worker.uvrecipe import UvRecipe  # noqa: PLC0415
 
-        return Build(self._spec, self._places, self._capture, self._stop, self._say).make(
-            lock, content, target
-        )
+        recipe: Recipe = RRecipe(self._spec) if field_name == "r" else UvRecipe(self._spec)
+        build = Build(self._spec, self._places, self._capture, self._stop, self._say)
+        return build.make(recipe, lock, content, target)
 
     def _wait(self) -> None:
         if not self._said:
@@ -146,17 +189,19 @@ class Preparation:
         self._said = text
 
 
-def key_of(lock: str, content: bytes) -> str:
+def key_of(field_name: str, lock: str, content: bytes) -> str:
     """The name of an environment: by everything that it depends on. What is installed is pinned by hashes, so
     that it does not matter from where it comes."""
-    facts = {
+    facts: dict[str, object] = {
         "format": FORMAT,
-        "kind": Path(lock).suffix == ".toml",
         "lock": hashlib.sha256(content).hexdigest(),
-        "python": Path(PYTHON).resolve().name,
         "machine": platform.machine(),
         "system": sys.platform,
     }
+    if field_name == "r":
+        facts["r"] = rpackages.r_version()
+    else:
+        facts |= {"kind": Path(lock).suffix == ".toml", "python": Path(PYTHON).resolve().name}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,6 +27,11 @@ def versions(names: Iterable[str], worker: str, libraries: Iterable[str] = LIBRA
     return found
 
 
+def r_version(libraries: Iterable[str] = LIBRARIES) -> str:
+    """The version of this machine's R; empty if it has none."""
+    return _version("base", libraries)
+
+
 def debian_names(name: str) -> list[str]:
     """How Debian would call the package: it comes from CRAN or from Bioconductor."""
     return [f"r-cran-{name.lower()}", f"r-bioc-{name.lower()}"]

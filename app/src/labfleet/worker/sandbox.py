@@ -7,7 +7,7 @@ worker; read-only system directories, its protocol and its inputs; and a directo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labfleet.worker.spec import Limits, Spec
@@ -16,8 +16,16 @@ BWRAP = "bwrap"
 ROOT = "/labfleet"
 PROTOCOL, INPUTS, OUTPUTS = f"{ROOT}/protocol", f"{ROOT}/inputs", f"{ROOT}/outputs"
 PARAMETERS, PROGRESS = f"{ROOT}/parameters.json", f"{ROOT}/progress"
-ENVIRONMENT = f"{ROOT}/environment"
-"""Where a protocol's Python environment lies, also while it is built: its programs name the place."""
+ENVIRONMENT, LIBRARY = f"{ROOT}/environment", f"{ROOT}/library"
+"""Where a protocol's Python environment and its R library lie, also while they are built: their programs name
+the place."""
+R_VARIABLES = {
+    **dict.fromkeys(("R_LIBS", "R_LIBS_SITE", "R_LIBS_USER"), LIBRARY),
+    "R_ENVIRON": "/dev/null",
+    "RENV_CONFIG_AUTOLOADER_ENABLED": "FALSE",
+}
+"""With a library of its own R sees no other but R's: Debian's `Renviron.site` would add more, and renv, by
+the `.Rprofile` of a project that became a protocol, would put one in its place that is not there."""
 PATH = "/usr/local/bin:/usr/bin:/bin"
 USER_ID = 1000
 SHARED_MEMORY_BYTES = 64 * 1024**2
@@ -81,18 +89,21 @@ class Places:
             progress.write(f"0.00 {text}\n")
 
 
-def argv(spec: Spec, places: Places, status_fd: int, environment: Path | None = None) -> list[str]:
+def argv(
+    spec: Spec, places: Places, status_fd: int, libraries: Mapping[str, Path] | None = None
+) -> list[str]:
     """bubblewrap's whole command line; it reports the child's exit on `status_fd`.
 
-    `environment` is the protocol's Python environment, if it has one.
+    `libraries` are the protocol's own, by the place that each has in the sandbox.
     """
+    own = libraries or {}
     return [
         BWRAP,
         *isolation(status_fd),
         *system(spec.host.readonly_paths),
-        *(("--ro-bind", str(environment), ENVIRONMENT) if environment else ()),
+        *(word for place, path in own.items() for word in ("--ro-bind", str(path), place)),
         *_attempt(places, spec.limits),
-        *_environment(spec, environment is not None),
+        *_environment(spec, own),
         "--",
         *_rlimits(spec.limits),
         *spec.command,
@@ -155,11 +166,13 @@ def scratch_bytes(limits: Limits) -> int:
     return limits.memory_bytes // 2
 
 
-def _environment(spec: Spec, own: bool) -> list[str]:
+def _environment(spec: Spec, libraries: Mapping[str, Path]) -> list[str]:
     cores = str(spec.cores)
+    python = ENVIRONMENT in libraries
     values = {
-        **({"VIRTUAL_ENV": ENVIRONMENT} if own else {}),
-        "PATH": f"{ENVIRONMENT}/bin:{PATH}" if own else PATH,
+        **({"VIRTUAL_ENV": ENVIRONMENT} if python else {}),
+        **(R_VARIABLES if LIBRARY in libraries else {}),
+        "PATH": f"{ENVIRONMENT}/bin:{PATH}" if python else PATH,
         "HOME": "/tmp",  # noqa: S108  (the sandbox's own)
         "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",

@@ -59,13 +59,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Packages:
-    """How environments are made here: where they lie, which index they come from (none: only from wheels of
-    the protocol), whether source packages may be built, and what building one and keeping all may take."""
+    """How environments are made here: where they lie, from which index Python's packages come and from which
+    R's (none: only what the protocol brings along), whether Python's source packages may be built, and what
+    building one and keeping all may take."""
 
     directory: str = ""
     index_url: str = ""
     ca_file: str | None = None
     sdists: bool = False
+    r_index_urls: tuple[str, ...] = ()
+    r_ca_file: str | None = None
     build_seconds: float = 900
     environment_bytes: int = 2 * 1024**3
     cache_bytes: int = 5 * 1024**3
@@ -157,7 +160,8 @@ def load(directory: Path) -> Spec:
     """Read what `save` wrote."""
     raw = json.loads((directory / SPEC).read_text(encoding="utf-8"))
     host = raw["host"]
-    host |= {"readonly_paths": tuple(host["readonly_paths"]), "packages": Packages(**host["packages"])}
+    packages = host["packages"] | {"r_index_urls": tuple(host["packages"].get("r_index_urls", ()))}
+    host |= {"readonly_paths": tuple(host["readonly_paths"]), "packages": Packages(**packages)}
     return Spec(
         **{
             **raw,

@@ -195,6 +195,8 @@ class Starter:
             index_url=settings.index_url,
             ca_file=str(settings.ca_file) if settings.ca_file else None,
             sdists=settings.sdists,
+            r_index_urls=tuple(settings.r_index_urls),
+            r_ca_file=str(settings.r_ca_file) if settings.r_ca_file else None,
             build_seconds=settings.build_seconds,
             environment_bytes=settings.environment_bytes,
             cache_bytes=settings.cache_bytes,

@@ -81,7 +81,8 @@ def work() -> Iterator[Path]:
 
 @pytest.fixture
 def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherding]]:
-    """`shepherd(code, **attempt)` starts `python -m labfleet.worker.attempt` on a Python protocol."""
+    """`shepherd(code, **attempt)` starts `python -m labfleet.worker.attempt` on a Python protocol; in that
+    process `before` is run first, a line of Python."""
     if shutil.which("bwrap") is None:
         pytest.fail("There is no bwrap on the PATH. Install it: apt-get install bubblewrap", pytrace=False)
     started: list[Shepherding] = []
@@ -93,6 +94,7 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         grace: float = 1.0,
         packages: dict[str, Any] | None = None,
         store: Path | None = None,
+        before: str = "",
         **values: Any,
     ) -> Shepherding:
         values.setdefault("files", {"main.py": code})
@@ -117,7 +119,11 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         if os.getuid() == 0:
             for path in (directory, *directory.iterdir()):
                 os.chown(path, NOBODY, NOBODY)
-        command = [sys.executable, "-I", "-m", "labfleet.worker.attempt", str(directory)]
+        program = ["-m", "labfleet.worker.attempt"]
+        if before:
+            start = "import runpy; runpy.run_module('labfleet.worker.attempt', run_name='__main__')"
+            program = ["-c", f"{before}; {start}"]
+        command = [sys.executable, "-I", *program, str(directory)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **ordinary_user())
         started.append(Shepherding(attempt, process, directory))
         return started[-1]

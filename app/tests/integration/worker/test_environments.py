@@ -364,6 +364,14 @@ def test_source_packages_only_where_they_are_allowed_and_what_they_see(
     assert not [name for name in seen["environment"] if "LABFLEET" in name or "CREDENTIALS" in name]
 
 
+def test_r_packages_are_looked_for_before_anything_is_built(run: Start, index: PackageIndex) -> None:
+    said = run(pin(ALPHA), environment={"python": LOCK, "r": ["surely.missing"]}).wait(30)
+
+    assert (said["outcome"], said["failure"]) == ("failed", "user")
+    assert "surely.missing" in said["message"]
+    assert index.asked == []
+
+
 def test_r_packages_must_be_there(shepherd: Start, front_end: FrontEnd) -> None:
     said = shepherd("print('never')", environment={"r": ["surely.missing"]}).wait(30)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from labfleet.worker import rpackages
 from labfleet.worker.environments import Environments
 from labfleet.worker.preparing import key_of
 from labfleet.worker.rpackages import MissingPackages, versions
@@ -118,9 +119,22 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_made_is_not(tmp_p
 
 
 def test_the_key_depends_on_the_lock_file() -> None:
-    keys = {key_of("a.lock", b"x"), key_of("a.lock", b"y"), key_of("pylock.toml", b"x")}
-    assert len(keys) == 3
-    assert key_of("a.lock", b"x") == key_of("other.txt", b"x")
+    one = key_of("python", "a.lock", b"x")
+    others = {
+        key_of("python", "a.lock", b"y"),
+        key_of("python", "pylock.toml", b"x"),
+        key_of("r", "a.lock", b"x"),
+    }
+    assert len({one} | others) == 4
+    assert one == key_of("python", "other.txt", b"x")
+
+
+def test_a_library_is_that_of_the_machine_s_r(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for version in ("4.2.2", "4.5.0"):
+        monkeypatch.setattr(rpackages, "r_version", lambda version=version: version)
+        keys |= {key_of("r", "renv.lock", b"x"), key_of("r", "other.lock", b"x")}
+    assert len(keys) == 2
 
 
 def test_r_packages(tmp_path: Path) -> None:

@@ -81,9 +81,24 @@ def test_the_environment_is_the_contracts(words: list[str]) -> None:
 
 
 def test_an_environment_is_read_only_and_comes_first(spec: Spec, places: Places, tmp_path: Path) -> None:
-    words = argv(spec, places, 7, tmp_path)
+    words = argv(spec, places, 7, {sandbox.ENVIRONMENT: tmp_path})
 
     assert words[words.index(str(tmp_path)) - 1] == "--ro-bind"
     assert words[words.index(str(tmp_path)) + 1] == sandbox.ENVIRONMENT
     assert words[words.index("PATH") + 1].startswith(f"{sandbox.ENVIRONMENT}/bin:")
     assert words[words.index("VIRTUAL_ENV") + 1] == sandbox.ENVIRONMENT
+    assert "R_LIBS" not in words
+
+
+def test_a_library_of_r_is_read_only_and_the_only_one(spec: Spec, places: Places, tmp_path: Path) -> None:
+    words = argv(spec, places, 7, {sandbox.LIBRARY: tmp_path})
+
+    assert words[words.index(str(tmp_path)) - 1] == "--ro-bind"
+    assert words[words.index(str(tmp_path)) + 1] == sandbox.LIBRARY
+    values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "--setenv"}
+    for name in ("R_LIBS", "R_LIBS_SITE", "R_LIBS_USER"):
+        assert values[name] == sandbox.LIBRARY
+    assert values["R_ENVIRON"] == "/dev/null"
+    assert values["RENV_CONFIG_AUTOLOADER_ENABLED"] == "FALSE"
+    assert values["PATH"] == sandbox.PATH
+    assert "VIRTUAL_ENV" not in values

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labfleet.worker.spec import SPEC, TOKEN, Host, Spec, from_claim, load, take_token
+from labfleet.worker.spec import SPEC, TOKEN, Host, Packages, Spec, from_claim, load, take_token
 
 CLAIM: dict[str, Any] = {
     "lease_seconds": 60.0,
@@ -34,7 +34,8 @@ CLAIM: dict[str, Any] = {
         "processes": 5,
     },
 }
-HOST = Host("https://web", None, 10, 900, ("/opt/x",), {"os": "Debian"})
+PACKAGES = Packages("/srv/e", "https://pypi", r_index_urls=("https://cran", "https://bioc"))
+HOST = Host("https://web", None, 10, 900, ("/opt/x",), {"os": "Debian"}, packages=PACKAGES)
 
 
 def test_a_claim_becomes_a_specification_and_survives_its_file(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def test_settings(host: Host) -> None:
         "packages": {
             "index_url": "https://packages.example.org/simple",
             "ca_file": "/etc/labfleet/tls/worker-package-index.crt",
+            "r_index_urls": ["https://packages.example.org/cran", "https://packages.example.org/bioc"],
+            "r_ca_file": "/etc/labfleet/tls/worker-r-index.crt",
             "sdists": True,
             "build_seconds": 60,
             "environment_bytes": 1000000,

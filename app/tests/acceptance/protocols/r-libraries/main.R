@@ -1,0 +1,1 @@
+cat("library", acceptancelibrary::version(), "of", .libPaths()[1], "\n")
