@@ -6,12 +6,22 @@ import re
 
 import pytest
 
-from .api import Api
+from .api import Api, connect
 from .lab import REPOSITORY, Lab
 from .waiting import wait_for
 from .webdriver import SIGNED_OUT, Browser, sign_in
 
 PICTURES = REPOSITORY / ".lab" / "screenshots"
+# Three files into the form's input, as if they had been dropped there.
+CHOOSE = r"""
+const files = new DataTransfer();
+files.items.add(new File(["patient,age\nA,3\nB,4\n"], "a.csv"));
+files.items.add(new File(["x;y;z\n1;2;3\n4;5\n"], "b.csv"));
+files.items.add(new File(["no table"], "photo.png"));
+const input = document.querySelector("input[type=file]");
+input.files = files.files;
+input.dispatchEvent(new Event("change"));
+"""
 
 
 class TestPages:
@@ -106,4 +116,79 @@ class TestPages:
         cell = f"table-summary:{table}"
         window.open(f"{lab.url}/matrix/cell?cell={cell}")
         assert done["tasks"][0]["id"] in window.url
+        assert window.complaints() == []
+
+    def test_chosen_files_are_recognised_before_they_are_sent(
+        self, window: Browser, lab: Lab, user: Api
+    ) -> None:
+        """Two tables are told of and sent as a task each; a picture is left out, and it is said why."""
+        window.open(f"{lab.url}/jobs/new?protocol=table-summary")
+        window.script(CHOOSE)
+        wait_for(lambda: "2 files will be sent, 1 will not" in window.text, 60, "the table of files")
+        told = window.script(
+            "return [...document.querySelectorAll('.recognised tbody tr')].map(r => r.innerText)"
+        )
+        first, second, third = (" ".join(line.split()) for line in told)
+        assert "a.csv patient, age" in first
+        assert "comma yes 2 2" in first
+        assert "Line 3 has 2 fields, the first has 3." in second
+        assert "semicolon yes 2 3" in second
+        assert "Rejected: Only .csv, .tsv can be taken here." in third
+        window.screenshot(PICTURES / "recognised.png")
+        window.click("form[data-uploads] .actions button.main")
+        wait_for(lambda: "/jobs/new" not in window.url, 60, "the job's page")
+        job = user.get(f"jobs/{window.url.rpartition('/')[2]}")
+        assert job["tasks_total"] == 3  # the sweep, and a task for each file
+        assert window.complaints() == []
+
+    def test_a_job_is_shared_by_its_page(
+        self, window: Browser, lab: Lab, user: Api, other: Api, job: str
+    ) -> None:
+        assert other.http.get(f"/api/v1/jobs/{job}").status_code == 404
+        window.open(f"{lab.url}/jobs/{job}")
+        assert "Only you and admins see it." in window.text
+        window.click("#for-whom summary")
+        window.type("#users", "acceptance-other")
+        window.screenshot(PICTURES / "sharing.png")
+        window.click("#for-whom button.main")
+        wait_for(lambda: "Shared with acceptance-other." in window.text, 60, "the page to say who sees it")
+        assert other.http.get(f"/api/v1/jobs/{job}").status_code == 200
+        window.click("#for-whom summary")
+        window.script("document.querySelector('#users').value = ''")
+        window.click("#for-whom button.main")
+        wait_for(lambda: "Only you and admins see it." in window.text, 60, "the share to be taken back")
+        assert other.http.get(f"/api/v1/jobs/{job}").status_code == 404
+        assert window.complaints() == []
+
+    def test_a_token_may_what_was_ticked(self, window: Browser, lab: Lab, user: Api) -> None:
+        """Made with one scope only, it reads and can't submit; revoked, it is refused."""
+        window.open(f"{lab.url}/profile")
+        window.type("form[action='/profile/tokens'] #name", "reads only")
+        window.script("for (const box of document.querySelectorAll('[name=scope]')) box.checked = box.value === 'read'")
+        window.screenshot(PICTURES / "scopes.png")
+        window.click("form[action='/profile/tokens'] button.main")
+        wait_for(lambda: "Copy it now" in window.text, 60, "the token")
+        token = window.script("return document.querySelector('.note pre').innerText")
+        with connect(lab.url, lab.ca_file, token) as http:
+            assert http.get("/api/v1/jobs").status_code == 200
+            assert http.post("/api/v1/jobs", json={"protocol": "acceptance-noop"}).status_code == 403
+            window.script("window.confirm = () => true")
+            window.click("button[aria-label='Revoke reads only']")
+            wait_for(lambda: http.get("/api/v1/jobs").status_code == 401, 60, "the token to be refused")
+        assert window.complaints() == []
+
+    def test_settings_are_saved_and_opened_by_their_address(
+        self, window: Browser, lab: Lab, user: Api
+    ) -> None:
+        table = user.upload("settings.csv", b"a,b\n1,2\n")["id"]
+        window.open(f"{lab.url}/jobs/new?protocol=table-summary")
+        window.type("#label", "kept for later")
+        window.script(f"document.querySelector('select[name=i-table]').value = '{table}'")
+        window.script("document.querySelector('[name=p-top]').value = '7'")
+        window.click("button[formaction^='/analyses']")
+        wait_for(lambda: "Saved settings: kept for later" in window.text, 60, "the settings' address")
+        address = window.script("return document.querySelector('.note a').href")
+        window.open(address)
+        assert window.script("return document.querySelector('[name=p-top]').value") == "7"
+        assert window.script("return document.querySelector('select[name=i-table]').value") == table
         assert window.complaints() == []

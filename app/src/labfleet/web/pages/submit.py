@@ -276,6 +276,7 @@ def _form(db: Session, interface: Interface, filled: Filled, **rest: Any) -> Bas
             slots=filled.slots,
             label=filled.label,
             datasets=known,
+            limit=services().settings.web.max_upload_bytes,
             mail=g.user.job_mails == Wish.EACH.value if filled.mail is None else filled.mail,
             mail_on=services().post.on,
             key=str(uuid.uuid4()),  # another request may follow, and it is another one

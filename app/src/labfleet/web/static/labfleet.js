@@ -103,9 +103,22 @@
     }
   }
 
+  // Files that were chosen are looked at before they are sent.
+  let looking;
+  function recognise(event) {
+    const input = event.target;
+    const place = input.closest(".field").querySelector(".recognised");
+    looking ??= script("recognise.js");
+    // Without it they are sent as they are, and the server looks.
+    looking.then(() => window.labfleetRecognise(input, place), () => { looking = undefined; });
+  }
+
   function prepare() {
     localTimes();
     plots();
+    for (const input of document.querySelectorAll("input[type=file][data-recognise]")) {
+      input.addEventListener("change", recognise);
+    }
     for (const form of document.querySelectorAll("form[data-uploads]")) {
       form.addEventListener("submit", upload);
     }
@@ -120,7 +133,9 @@
       if (kind === "dragleave") return;
       event.preventDefault();
       if (kind === "drop" && event.dataTransfer.files.length) {
-        box.querySelector("input[type=file]").files = event.dataTransfer.files;
+        const input = box.querySelector("input[type=file]");
+        input.files = event.dataTransfer.files;
+        input.dispatchEvent(new Event("change"));
       }
     });
   }

@@ -88,6 +88,11 @@ def test_only_the_packages_that_were_asked_for(host: Host) -> None:
     assert not host.package("r-base-core").is_installed
 
 
+def test_attempts_weigh_less_than_services(host: Host) -> None:
+    shown = host.check_output("systemctl show user.slice --property=CPUWeight,IOWeight --value")
+    assert set(shown.split()) == {"50"}
+
+
 def test_work_directory(host: Host) -> None:
     directory = host.file("/srv/work")
     assert (directory.user, directory.group, directory.mode) == ("labfleet-worker", "labfleet-worker", 0o700)

@@ -91,6 +91,11 @@ def test_unit_text(host: Host, uid: int) -> None:
     assert text == UNIT.format(uid=uid, name=host.check_output("hostname")).split("\n")[1:-1]
 
 
+def test_attempts_weigh_less_than_services(host: Host) -> None:
+    shown = host.check_output("systemctl show user.slice --property=CPUWeight,IOWeight --value")
+    assert set(shown.split()) == {"10"}
+
+
 def test_hardening(host: Host) -> None:
     verdict = host.check_output("systemd-analyze security --no-pager labfleet-worker.service | tail -n 1")
     assert float(verdict.split(":")[1].split()[0]) <= 5.0, verdict
