@@ -164,7 +164,9 @@ class TestPages:
         """Made with one scope only, it reads and can't submit; revoked, it is refused."""
         window.open(f"{lab.url}/profile")
         window.type("form[action='/profile/tokens'] #name", "reads only")
-        window.script("for (const box of document.querySelectorAll('[name=scope]')) box.checked = box.value === 'read'")
+        window.script(
+            "for (const box of document.querySelectorAll('[name=scope]')) box.checked = box.value === 'read'"
+        )
         window.screenshot(PICTURES / "scopes.png")
         window.click("form[action='/profile/tokens'] button.main")
         wait_for(lambda: "Copy it now" in window.text, 60, "the token")

@@ -184,12 +184,16 @@ class UserIdentity(Base):
 
 
 class SecondFactor(Base):
-    """A user's one-time passwords; on with `confirmed_at`. `last_step` is the latest that was taken."""
+    """A user's one-time passwords; on with `confirmed_at`. `last_step` is the latest that was taken.
+
+    `secret` is sealed (`users/second_factor.py`) by the key of the name `key`; without one it is plain.
+    """
 
     __tablename__ = "second_factors"
 
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     secret: Mapped[str]
+    key: Mapped[str | None]
     last_step: Mapped[int] = mapped_column(server_default=text("0"))
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     failed_at: Mapped[datetime | None]

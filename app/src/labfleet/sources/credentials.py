@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session, undefer
 from labfleet.db.models import Source, SourceCredentials
 from labfleet.errors import InvalidSource
 from labfleet.fetching.handlers.base import FetchFailed
-from labfleet.sources.vault import Unopened, Vault
+from labfleet.sealing import Unopened
+from labfleet.sources.vault import Vault
 
 Json = dict[str, Any]
 MOVED = (

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -32,10 +32,12 @@ from labfleet.fetching.wire import Answer, Json
 from labfleet.jobs.joining import Archives, sweep
 from labfleet.log import configure, get_logger
 from labfleet.protocols.store import ProtocolStore
+from labfleet.sealing import Box
 from labfleet.sources import credentials, fetches, service
 from labfleet.sources import loader_metrics as metrics
 from labfleet.sources.protocols import Importer
 from labfleet.sources.vault import Vault
+from labfleet.users import second_factor
 
 _log = get_logger(__name__)
 SILENT_SECONDS = 60
@@ -61,6 +63,7 @@ class Fetches(Loop):
         sessions: sessionmaker[Session],
         *,
         vault: Vault,
+        second_factors: Box,
         listen: Callable[[], Listener],
     ) -> None:
         super().__init__("Carries fetches.", section.poll_seconds, listen)
@@ -68,6 +71,7 @@ class Fetches(Loop):
             store, importer, section, sessions, vault=vault, stopping=lambda: self.stopping
         )
         self._vault = vault
+        self._second_factors = second_factors
         self._archives = Archives(store.root)
         self._renew_at = 0.0
         self._section = section
@@ -80,7 +84,7 @@ class Fetches(Loop):
         if not self._handlers_known:
             self._handlers_known = self._carrier.learn_handlers()
         if time.monotonic() >= self._renew_at:
-            renew_credentials(self._sessions, self._vault)
+            renew_sealed(self._sessions, self._vault, self._second_factors)
             sweep(self._sessions, self._archives)
             self._renew_at = time.monotonic() + RENEW_SECONDS
         while not self.stopping and self._room() and self._one():
@@ -249,7 +253,7 @@ class Teller:
             fetches.tell(session, self._taken, event.get("progress"), event.get("text"))
 
 
-def renew_credentials(sessions: sessionmaker[Session], vault: Vault) -> None:
+def renew_sealed(sessions: sessionmaker[Session], vault: Vault, second_factors: Box) -> None:
     """Seal with the key in use what an old one has sealed, so that the old one can be forgotten."""
     with sessions.begin() as session:
         renewed, lost = credentials.renew(session, vault)
@@ -257,18 +261,25 @@ def renew_credentials(sessions: sessionmaker[Session], vault: Vault) -> None:
         _log.info("credentials of sources sealed with the new key", sources=renewed)
     if lost:
         _log.warning("credentials of sources that no key opens", sources=[str(each) for each in lost])
+    with sessions.begin() as session:
+        renewed, lost = second_factor.renew(session, second_factors)
+    if renewed:
+        _log.info("second factors sealed with the new key", users=renewed)
+    if lost:
+        _log.warning("second factors that no key opens", users=[str(each) for each in lost])
 
 
 def main() -> None:
     """The process `labfleet loader`: settings and secrets as in docs/architecture.md."""
     settings = web_settings()
     configure(settings.log.level)
-    vault = Vault(credential_lines("source_keys"))
-    run(settings, database_url(settings.database, credential("database_password")), vault)
+    keys = credential_lines("source_keys")
+    run(settings, database_url(settings.database, credential("database_password")), keys)
 
 
-def run(settings: WebserverSettings, url: URL, vault: Vault) -> None:
-    """Run until SIGTERM or SIGINT."""
+def run(settings: WebserverSettings, url: URL, keys: Sequence[str]) -> None:
+    """Run until SIGTERM or SIGINT. `keys` open what is sealed, the first one seals."""
+    vault, second_factors = Vault(keys), second_factor.box(keys)
     timeout = settings.database.connect_timeout_seconds
     engine = engine_for(url, pool_size=2 * settings.sources.at_once + 1, connect_timeout=timeout)
     sessions = session_factory(engine)
@@ -278,12 +289,13 @@ def run(settings: WebserverSettings, url: URL, vault: Vault) -> None:
         settings.sources,
         sessions,
         vault=vault,
+        second_factors=second_factors,
         listen=lambda: Listener(url, timeout, fetches.CHANNEL),
     )
     loop.stop_on_signals()
     _log.info("loader starts")
     with suppress(DBAPIError):  # before it says that it is ready: the old key may be forgotten then
-        renew_credentials(sessions, vault)
+        renew_sealed(sessions, vault, second_factors)
     loop.run()
     systemd.notify("STOPPING=1")
     loop.finish()

@@ -1,8 +1,9 @@
 """The second factor: one-time passwords of an app on the user's phone (RFC 6238), and recovery codes.
 
 It is asked for where a password opens something; API tokens, which were made behind it, work without. A code
-is good once, recovery codes too, and of these only the SHA-256 is kept. Wrong codes are counted in the row,
-so that all web processes together allow so many. No function commits; its caller does, after a wrong one too.
+is good once, recovery codes too, and of these only the SHA-256 is kept; the app's secret is sealed for its
+user, so that who reads the database has no codes. Wrong codes are counted in the row, so that all web
+processes together allow so many. No function commits; its caller does, after a wrong one too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import hashlib
 import hmac
 import secrets
 import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum, auto
@@ -22,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from labfleet.db.models import RecoveryCode, SecondFactor, User
 from labfleet.errors import Conflict, Invalid
+from labfleet.sealing import Box, Unopened
 from labfleet.users import audit
 from labfleet.users.audit import Action
 
@@ -30,6 +34,7 @@ RECOVERY_BYTES = 10
 MAX_CODE = 64
 # A phone's clock may be off by so many steps of half a minute.
 DRIFT = 1
+_PURPOSE = b"labfleet-totp"
 
 
 class Verdict(StrEnum):
@@ -57,6 +62,11 @@ class Limit:
     seconds: float
 
 
+def box(keys: Sequence[str]) -> Box:
+    """What seals secrets, by the keys that seal credentials of sources too."""
+    return Box(keys, _PURPOSE)
+
+
 def clock() -> float:
     """Seconds since 1970, as phones count them too."""
     return time.time()
@@ -74,30 +84,34 @@ def get(session: Session, user: User) -> SecondFactor | None:
     ).one_or_none()
 
 
-def prepare(session: Session, user: User) -> None:
+def prepare(session: Session, user: User, sealer: Box) -> None:
     """Make a secret for the user, which counts when a code of it has been told. `Conflict` if one is on."""
     if is_on(session, user):
         raise Conflict("The second factor is on already.", hint="Switch it off first to set it up anew.")
     session.execute(delete(SecondFactor).where(SecondFactor.user_id == user.id))
-    session.add(SecondFactor(user_id=user.id, secret=pyotp.random_base32()))
+    sealed = _sealed(user.id, pyotp.random_base32(), sealer)
+    session.add(SecondFactor(user_id=user.id, secret=sealed, key=sealer.key))
     session.flush()
 
 
-def prepared(session: Session, user: User, issuer: str) -> Setup | None:
-    """What the user has yet to confirm; None if nothing was prepared."""
+def prepared(session: Session, user: User, sealer: Box, issuer: str) -> Setup | None:
+    """What the user has yet to confirm; None if nothing was prepared that can be read."""
     row = session.get(SecondFactor, user.id)
     if row is None or row.confirmed_at is not None:
         return None
-    uri = pyotp.TOTP(row.secret).provisioning_uri(name=user.name, issuer_name=issuer)
-    return Setup(row.secret, uri)
+    try:
+        secret = _secret(row, sealer)
+    except Unopened:
+        return None
+    return Setup(secret, pyotp.TOTP(secret).provisioning_uri(name=user.name, issuer_name=issuer))
 
 
-def confirm(session: Session, user: User, code: str) -> list[str]:
+def confirm(session: Session, user: User, sealer: Box, code: str) -> list[str]:
     """Switch the prepared second factor on; its recovery codes. `Invalid` if the code is none of it."""
     row = session.get(SecondFactor, user.id, with_for_update=True, populate_existing=True)
     if row is None or row.confirmed_at is not None:
         raise Conflict("There is nothing to confirm.", hint="Begin again on the page of your account.")
-    if not _right(row, code, clock()):
+    if not _right(row, sealer, code, clock()):
         raise Invalid(
             "That code is not right.",
             hint="Type the one that the app shows now; the phone's clock must be right.",
@@ -107,7 +121,7 @@ def confirm(session: Session, user: User, code: str) -> list[str]:
     return renew_codes(session, user)
 
 
-def check(session: Session, user: User, code: str, limit: Limit) -> Verdict:
+def check(session: Session, user: User, sealer: Box, code: str, limit: Limit) -> Verdict:
     """Judge a code of the app or a recovery code; a right one is used up. The user must have the factor."""
     row = session.get_one(SecondFactor, user.id, with_for_update=True, populate_existing=True)
     recent = func.clock_timestamp() - timedelta(seconds=limit.seconds)
@@ -115,7 +129,7 @@ def check(session: Session, user: User, code: str, limit: Limit) -> Verdict:
         row.failures = 0
     if row.failures >= limit.tries:
         return Verdict.TOO_OFTEN
-    if _right(row, code, clock()):
+    if _right(row, sealer, code, clock()):
         verdict = Verdict.RIGHT
     else:
         verdict = Verdict.RECOVERED if _use_recovery_code(session, user, code) else Verdict.WRONG
@@ -156,9 +170,45 @@ def remove(session: Session, user: User) -> bool:
     return was_on
 
 
-def _right(row: SecondFactor, code: str, now: float) -> bool:
+def renew(session: Session, sealer: Box) -> tuple[int, Sequence[uuid.UUID]]:
+    """Seal with the first key what another one has sealed, or none; how many, and whose no key opens."""
+    rows = session.scalars(
+        select(SecondFactor)
+        .where(SecondFactor.key.is_distinct_from(sealer.key))
+        .with_for_update(skip_locked=True)
+    ).all()
+    lost = []
+    for row in rows:
+        try:
+            row.secret, row.key = _sealed(row.user_id, _secret(row, sealer), sealer), sealer.key
+        except Unopened:
+            lost.append(row.user_id)
+    session.flush()
+    return len(rows) - len(lost), lost
+
+
+def _sealed(user: uuid.UUID, secret: str, sealer: Box) -> str:
+    return sealer.seal(f"{user}:{secret}")
+
+
+def _secret(row: SecondFactor, sealer: Box) -> str:
+    """What the phone knows; `Unopened` if it was sealed with a lost key, or for somebody else."""
+    if row.key is None:
+        return row.secret
+    user, _, secret = sealer.open(row.secret).partition(":")
+    if user != str(row.user_id):
+        raise Unopened
+    return secret
+
+
+def _right(row: SecondFactor, sealer: Box, code: str, now: float) -> bool:
     """Whether it is a code of about now, later than any that was taken; it is taken by this."""
-    given, otp = code.replace(" ", ""), pyotp.TOTP(row.secret)
+    try:
+        otp = pyotp.TOTP(_secret(row, sealer))
+    except Unopened:
+        # As a phone that was lost: recovery codes open, and an admin can take the factor away.
+        return False
+    given = code.replace(" ", "")
     for step in range(int(now) // otp.interval - DRIFT, int(now) // otp.interval + DRIFT + 1):
         if hmac.compare_digest(otp.generate_otp(step).encode(), given.encode()) and step > row.last_step:
             row.last_step = step

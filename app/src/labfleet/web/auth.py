@@ -254,7 +254,7 @@ def check_second_factor(user: User, code: str | None) -> None:
         raise SecondFactorNeeded("The password is right; the code of your second factor is needed too.")
     limit = second_factor.Limit(web.login_attempts, web.login_window_seconds)
     with services().sessions.begin() as db:
-        verdict = second_factor.check(db, user, code, limit)
+        verdict = second_factor.check(db, user, services().second_factors, code, limit)
     if verdict is second_factor.Verdict.TOO_OFTEN:
         wait = int(limit.seconds)
         raise TooManyRequests("Too many wrong codes; wait a while.", retry_after=wait)

@@ -19,7 +19,9 @@ from labfleet.jobs.joining import Archives
 from labfleet.jobs.tokens import worker_hashes
 from labfleet.mail.outbox import Post
 from labfleet.protocols.store import ProtocolStore
+from labfleet.sealing import Box
 from labfleet.sources.vault import Vault
+from labfleet.users import second_factor
 from labfleet.web.ldap import Directory
 from labfleet.web.oidc import Provider
 from labfleet.web.ratelimit import RateLimit
@@ -43,6 +45,8 @@ class Services:
     logins: RateLimit
     # Seals credentials of sources; opening them is for the loader.
     vault: Vault
+    # Seals and opens the secrets of second factors.
+    second_factors: Box
     # Says who people are, where the admin has named one.
     provider: Provider | None = None
     # The same, with the form of Labfleet's own names and passwords.
@@ -81,6 +85,7 @@ def from_settings(settings: WebserverSettings) -> Services:
         worker_tokens=worker_hashes(config.credential("worker_tokens")),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
         vault=Vault(config.credential_lines("source_keys")),
+        second_factors=second_factor.box(config.credential_lines("source_keys")),
         provider=_provider(settings),
         directory=_directory(settings),
         gits=BoundedSemaphore(settings.protocols.git_at_once),

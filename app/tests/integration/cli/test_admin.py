@@ -74,7 +74,7 @@ def test_a_schema_that_is_there_is_left_unchanged(run: Run, database_url: URL) -
 
 def test_a_lost_second_factor_is_reset(run: Run, sessions: sessionmaker[Session], user: User) -> None:
     with sessions.begin() as session:
-        second_factor.prepare(session, user)
+        second_factor.prepare(session, user, second_factor.box(["any"]))
         session.execute(text("UPDATE second_factors SET confirmed_at = clock_timestamp()"))
     assert run("user", "reset-second-factor", "ada").stdout == "switched off\n"
     assert run("user", "reset-second-factor", "ada").stdout == "it was off\n"

@@ -94,7 +94,7 @@ def test_a_second_factor_is_asked_for_where_somebody_is_there(
 ) -> None:
     with sessions.begin() as db:
         ada = get_user(db, "ada")
-        second_factor.prepare(db, ada)
+        second_factor.prepare(db, ada, second_factor.box(["any"]))
         db.get_one(SecondFactor, ada.id).confirmed_at = datetime.now(UTC)
         code = second_factor.renew_codes(db, ada)[0]
     (tmp_path / "password").write_text(PASSWORD)

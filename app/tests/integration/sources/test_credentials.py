@@ -8,10 +8,11 @@ from collections.abc import Callable
 from resident import wait_for
 from sqlalchemy import select, text
 
-from labfleet.db.models import Dataset, SourceCredentials, User
+from labfleet.db.models import Dataset, SecondFactor, SourceCredentials, User
 from labfleet.fetching.handlers.base import FetchFailed
 from labfleet.sources import access, credentials, fetches
 from labfleet.sources.vault import Vault
+from labfleet.users import second_factor
 
 from .conftest import KEYS, Lab, Sessions, Site
 
@@ -103,6 +104,7 @@ def test_another_key_takes_over_and_what_no_key_opens_is_said(lab: Lab, site: Si
             source, "http", parameters | {"header": None}, {"token": TOKEN}
         )
         row.key = Vault(["an older one"]).key
+        second_factor.prepare(db, lab.user, second_factor.box(["an older one", *KEYS]))
     loader = lab.processes.pop("loader")
     loader.terminate()
     loader.communicate(timeout=60)
@@ -110,7 +112,9 @@ def test_another_key_takes_over_and_what_no_key_opens_is_said(lab: Lab, site: Si
 
     def renewed() -> bool:
         with lab.sessions() as db:
-            return db.get_one(SourceCredentials, source).key == Vault(KEYS).key
+            factor = db.get_one(SecondFactor, lab.user.id)
+            keys = (db.get_one(SourceCredentials, source).key, factor.key)
+            return keys == (Vault(KEYS).key, second_factor.box(KEYS).key)
 
     wait_for(renewed)
     with lab.sessions() as db:

@@ -90,15 +90,17 @@ def test_no_secret_is_in_it(sessions: Sessions, user: User) -> None:
         service.change_password(db, user, PASSWORD)
         token = service.issue_token(db, user, "mine", days=3)
         key = browser_sessions.begin(db, user, address="::1", agent="Firefox/1 (Linux)", hours=1)
-        second_factor.prepare(db, user)
-        secret = db.get_one(second_factor.SecondFactor, user.id).secret
+        sealer = second_factor.box(["any"])
+        second_factor.prepare(db, user, sealer)
+        setup = second_factor.prepared(db, user, sealer, "x")
+        assert setup is not None
         service.refused(db, "ada")
         service.refused(db, PASSWORD)  # typed into the wrong field
         service.revoke_token(db, user)
     with sessions() as db:
         rows = db.scalars(select(AuditRow).order_by(AuditRow.id)).all()
         told = " ".join(str((row.actor, row.subject, row.detail)) for row in rows)
-    assert not any(one in told for one in (PASSWORD, token, key, secret))
+    assert not any(one in told for one in (PASSWORD, token, key, setup.secret))
     assert [row.action for row in rows] == [
         "password.changed",
         "token.made",

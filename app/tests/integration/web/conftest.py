@@ -30,6 +30,7 @@ from labfleet.jobs.tokens import sign_attempt
 from labfleet.protocols.service import import_protocol
 from labfleet.protocols.store import ProtocolStore
 from labfleet.sources.vault import Vault
+from labfleet.users import second_factor
 from labfleet.users import service as users
 from labfleet.web import probes
 from labfleet.web.factory import create_app
@@ -121,6 +122,7 @@ def parts(settings: WebserverSettings, sessions: sessionmaker[Session]) -> Servi
         signing_keys=KEYS,
         worker_tokens={"worker-1": [hashlib.sha256(WORKER_TOKEN.encode()).hexdigest()]},
         vault=Vault(["of sources"]),
+        second_factors=second_factor.box(["of sources"]),
         logins=RateLimit(settings.web.login_attempts, settings.web.login_window_seconds),
     )
 

@@ -59,7 +59,7 @@ def test_a_user_s_life_in_the_pages(root: FlaskClient, app: APIFlask, sessions: 
 
     with sessions.begin() as db:
         service.issue_token(db, get_user(db, "grace"), "a program")
-        second_factor.prepare(db, get_user(db, "grace"))
+        second_factor.prepare(db, get_user(db, "grace"), second_factor.box(["any"]))
         db.execute(text("UPDATE second_factors SET confirmed_at = clock_timestamp()"))
     page = root.get(here, **BASE).text
     assert "Signed in with 1 browser." in page and "a program" in page and "The second factor is on" in page

@@ -291,10 +291,11 @@ def test_the_second_factor_is_asked_for(
     monkeypatch.setattr(factor, "clock", lambda: float(now))
     with sessions.begin() as db:
         user = users.get_user(db, "grace")
-        factor.prepare(db, user)
-        setup = factor.prepared(db, user, "x")
+        sealer = factor.box(["of sources"])
+        factor.prepare(db, user, sealer)
+        setup = factor.prepared(db, user, sealer, "x")
         assert setup is not None
-        factor.confirm(db, user, pyotp.TOTP(setup.secret).at(now))
+        factor.confirm(db, user, sealer, pyotp.TOTP(setup.secret).at(now))
     now += 30
     code = pyotp.TOTP(setup.secret).at(now)
     assert sign_in(browser, "grace").headers["Location"].startswith("/sign-in/code")

@@ -181,10 +181,11 @@ class TestForgotten:
         self, browser: FlaskClient, known: User, sessions: Sessions, link: Callable[[], str]
     ) -> None:
         with sessions.begin() as db:
-            second_factor.prepare(db, known)
-            setup = second_factor.prepared(db, known, "test")
+            sealer = second_factor.box(["of sources"])
+            second_factor.prepare(db, known, sealer)
+            setup = second_factor.prepared(db, known, sealer, "test")
             assert setup is not None
-            second_factor.confirm(db, known, pyotp.TOTP(setup.secret).now())
+            second_factor.confirm(db, known, sealer, pyotp.TOTP(setup.secret).now())
         post(browser, "/forgotten", who="ada")
         choose(browser, link())
         assert sign_in(browser, password=ANOTHER).location.startswith("/sign-in/code")

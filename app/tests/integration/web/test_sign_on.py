@@ -592,10 +592,11 @@ def test_signing_out_offers_to_do_so_there_too(browser: FlaskClient, ada: User, 
 def with_factor(sessions: sessionmaker[Session], user: User, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(factor, "clock", lambda: 1_800_000_015.0)
     with sessions.begin() as db:
-        factor.prepare(db, user)
-        setup = factor.prepared(db, user, "x")
+        sealer = factor.box(["of sources"])
+        factor.prepare(db, user, sealer)
+        setup = factor.prepared(db, user, sealer, "x")
         assert setup is not None
-        factor.confirm(db, user, pyotp.TOTP(setup.secret).at(1_800_000_015))
+        factor.confirm(db, user, sealer, pyotp.TOTP(setup.secret).at(1_800_000_015))
         return setup.secret
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from labfleet.sources.vault import Unopened, Vault
+from labfleet.sealing import Unopened
+from labfleet.sources.vault import Vault
 
 SOURCE = uuid.UUID(int=1)
 PLACE = {"url": "https://example.org/a", "header": None}

@@ -29,7 +29,7 @@ def prepare_second_factor() -> BaseResponse | tuple[str, int]:
     try:
         auth.prove(request.form.get("password", ""))
         with services().sessions.begin() as db:
-            factor.prepare(db, g.user)
+            factor.prepare(db, g.user, services().second_factors)
     except LabfleetError as error:
         return _page(problem=error.problem()), error.status
     return redirect("/profile/second-factor", 303)
@@ -40,7 +40,7 @@ def confirm_second_factor() -> str | tuple[str, int]:
     """Switch it on, and show the recovery codes this once."""
     try:
         with services().sessions.begin() as db:
-            codes = factor.confirm(db, g.user, request.form.get("code", ""))
+            codes = factor.confirm(db, g.user, services().second_factors, request.form.get("code", ""))
     except LabfleetError as error:
         return _page(problem=error.problem()), error.status
     return _page(codes=codes)
@@ -72,7 +72,7 @@ def remove_second_factor() -> BaseResponse | tuple[str, int]:
 
 def _page(**more: object) -> str:
     with services().sessions() as db:
-        setup = factor.prepared(db, g.user, _issuer())
+        setup = factor.prepared(db, g.user, services().second_factors, _issuer())
         return render_template(
             "second_factor.html",
             section="Profile",
