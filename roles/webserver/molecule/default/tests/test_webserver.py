@@ -3,6 +3,7 @@
 import json
 import time
 import tomllib
+from typing import Any
 
 import pytest
 from testinfra.host import Host
@@ -149,24 +150,39 @@ def test_a_table_is_looked_through_by_a_unit_of_its_own(host: Host, token: str) 
     assert host.check_output("ls -A /var/cache/labfleet-data") == ""
 
 
+def fetched(host: Host, bearer: str, source: str) -> dict[str, Any]:
+    """A fetch of it that has ended."""
+    url = f"{SITE}/api/v1/sources/{source}"
+    curl(host, bearer, "-d '{}'", url=f"{url}/fetches")
+    for _ in range(240):
+        fetch: dict[str, Any] = json.loads(curl(host, bearer, url=url))["fetch"]
+        if fetch["state"] not in {"queued", "running"}:
+            break
+        time.sleep(0.5)
+    return fetch
+
+
 def test_a_source_is_fetched_by_a_unit_without_secrets_and_not_from_the_lab_itself(host: Host, token: str) -> None:
     bearer = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
     definition = {"handler": "http", "parameters": {"url": "https://127.0.0.1/"}}
     body = json.dumps({"name": "itself", "definition": definition})
     source = json.loads(curl(host, bearer, f"-d '{body}'", url=f"{SITE}/api/v1/sources"))["id"]
-    url = f"{SITE}/api/v1/sources/{source}"
-    curl(host, bearer, "-d '{}'", url=f"{url}/fetches")
-    for _ in range(240):
-        fetch = json.loads(curl(host, bearer, url=url))["fetch"]
-        if fetch["state"] not in {"queued", "running"}:
-            break
-        time.sleep(0.5)
+    fetch = fetched(host, bearer, source)
     journal = host.check_output("journalctl -u labfleet-loader -u labfleet-fetcher -o cat | tail -n 20")
     assert (fetch["state"], fetch["tries"]) == ("failed", 1), (fetch, journal)
     assert "127.0.0.1 lies in no network that may be fetched from" in fetch["message"]
     assert "LoadCredential" not in host.file("/etc/systemd/system/labfleet-fetcher.service").content_string
     left = "ls -A /var/cache/labfleet-fetcher"
     assert host.run(f"for i in $(seq 100); do [ -z \"$({left})\" ] && exit; sleep 0.2; done; exit 1").rc == 0
+
+
+def test_a_handler_of_the_lab_s_own_is_in_the_release_and_fetches(host: Host, token: str) -> None:
+    bearer = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
+    definition = {"handler": "counter", "parameters": {"up_to": 7}}
+    body = json.dumps({"name": "numbers", "definition": definition})
+    source = json.loads(curl(host, bearer, f"-d '{body}'", url=f"{SITE}/api/v1/sources"))["id"]
+    fetch = fetched(host, bearer, source)
+    assert (fetch["state"], fetch["rows"]) == ("success", 7), fetch
 
 
 def test_files_are_sent_by_nginx_with_ranges(host: Host, token: str) -> None:
