@@ -365,6 +365,8 @@ class LdapSection(Section):
     accounts: bool = False
     # Of one question, of which a sign-in takes two, and one for each group; a thread waits meanwhile.
     timeout_seconds: float = Field(default=5, ge=1, le=20)
+    # How many sign-ins of one process ask it at once; a slow one must leave threads for everything else.
+    at_once: int = Field(default=3, gt=0)
 
     @property
     def starts_tls(self) -> bool:

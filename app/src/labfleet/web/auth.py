@@ -20,7 +20,6 @@ from labfleet.db.models import Token, User, WebSession
 from labfleet.errors import (
     Forbidden,
     NotFound,
-    ProviderUnavailable,
     ScopeMissing,
     SecondFactorNeeded,
     SignOnRefused,
@@ -163,11 +162,10 @@ def sign_in(name: str, password: str) -> User:
     name = name.replace("\x00", "\ufffd")
     try:
         return _of_password(name, password)
-    except (Unauthorized, ProviderUnavailable) as error:
+    except Unauthorized:
         limit.failed(*keys)
-        if isinstance(error, Unauthorized):
-            with services().sessions.begin() as db:
-                users.refused(db, name)
+        with services().sessions.begin() as db:
+            users.refused(db, name)
         raise
 
 

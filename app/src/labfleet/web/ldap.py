@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import BoundedSemaphore
 from urllib.parse import urlsplit
 
 from structlog import get_logger
@@ -32,6 +33,8 @@ PROGRAM = "/usr/bin/ldapsearch"
 PUBLIC_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 MAX_TYPED = 1024
 MAX_TOLD = 500
+# For a place among those who ask at once.
+PATIENCE_SECONDS = 1.0
 # Result codes (RFC 4511, A.1) by which a directory refuses a person and not us.
 NOT_LET_IN = {19: "constraint violation", 49: "wrong password", 50: "no access", 53: "unwilling to perform"}
 NO_SUCH_OBJECT = 32
@@ -93,6 +96,7 @@ class Directory:
 
     def __init__(self, section: LdapSection, password: str) -> None:
         self.section = section
+        self._places = BoundedSemaphore(section.at_once)
         self._service = Reader(section.bind_dn, password if section.bind_dn else "")
 
     def who(self, name: str, password: str) -> Claimed | None:
@@ -100,8 +104,16 @@ class Directory:
         # An empty password would be taken as the wish to be nobody, which may succeed (RFC 4513, 5.1.2).
         if not (0 < len(name) <= MAX_TYPED and 0 < len(password) <= MAX_TYPED) or "\x00" in name + password:
             return None
-        found = self._by_template(name, password) if self.section.user_dn else self._by_search(name, password)
-        return None if found is None else self._claimed(*found)
+        if not self._places.acquire(timeout=PATIENCE_SECONDS):
+            raise self._failed(
+                _Answer(-1, [], ""), f"{self.section.at_once} sign-ins wait for it already (at_once)"
+            )
+        try:
+            ask = self._by_template if self.section.user_dn else self._by_search
+            found = ask(name, password)
+            return None if found is None else self._claimed(*found)
+        finally:
+            self._places.release()
 
     def _by_template(self, name: str, password: str) -> tuple[Entry, Reader] | None:
         """The person's own entry, read as this person: nobody else has to be able to."""

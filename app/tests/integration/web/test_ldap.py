@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,29 @@ def test_one_that_says_nothing_is_not_waited_for(browser: FlaskClient, rules: Ru
         began = time.monotonic()
         assert login(browser, "grace").status_code == 503
         assert time.monotonic() - began < 20
+
+
+def test_who_was_not_answered_has_not_failed(browser: FlaskClient, rules: Rules, server: Slapd) -> None:
+    rules(urls=["ldaps://127.0.0.1:1"])
+    for _ in range(4):  # one more than failures that are allowed
+        assert login(browser, "grace").status_code == 503
+    rules()
+    assert login(browser, "grace").status_code == 200
+
+
+def test_a_slow_one_holds_few_threads(app: APIFlask, rules: Rules) -> None:
+    with silent() as gone, ThreadPoolExecutor(3) as pool:
+        port = gone.getsockname()[1]
+        rules(urls=[f"ldaps://127.0.0.1:{port}"], timeout_seconds=10, at_once=1)
+        began = time.monotonic()
+
+        def ask() -> tuple[int, float]:
+            return login(app.test_client(), "grace").status_code, time.monotonic() - began
+
+        asked = [future.result() for future in [pool.submit(ask) for _ in range(3)]]
+    assert {status for status, _ in asked} == {503}
+    # The first waits for the directory, the others for a place beside it, which is a second.
+    assert sorted(seconds for _, seconds in asked)[1] < 8 < max(seconds for _, seconds in asked)
 
 
 def test_secrets_and_what_was_typed_are_on_no_command_line(
