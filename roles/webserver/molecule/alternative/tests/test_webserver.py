@@ -1,6 +1,7 @@
 """The webserver with every variable moved."""
 
 import json
+import time
 import tomllib
 
 import pytest
@@ -94,7 +95,7 @@ def test_webhooks_have_no_more_secrets_than_they_need(host: Host) -> None:
 def test_mails_are_sent_by_a_unit_of_their_own(host: Host) -> None:
     told = tomllib.loads(host.file("/etc/labfleet/webserver.toml").content_string)["mail"]
     assert told == {
-        "host": "192.0.2.25",
+        "host": "127.0.0.1",
         "port": 465,
         "security": "tls",
         "user": "labfleet",
@@ -108,7 +109,7 @@ def test_mails_are_sent_by_a_unit_of_their_own(host: Host) -> None:
     text = host.file("/etc/systemd/system/labfleet-mailer.service").content_string
     assert "IPAddressDeny=any" in text
     (allowed,) = [line for line in text.splitlines() if line.startswith("IPAddressAllow=")]
-    assert {"127.0.0.1", "192.0.2.24/30"} <= set(allowed.partition("=")[2].split())
+    assert {"127.0.0.1", "127.0.0.0/30"} <= set(allowed.partition("=")[2].split())
     verdict = host.check_output("systemd-analyze security --no-pager labfleet-mailer.service | tail -n 1")
     assert float(verdict.split(":")[1].split()[0]) <= 2.0, verdict
 
@@ -200,10 +201,31 @@ def test_several_signing_keys(host: Host) -> None:
     assert len(keys) == 2
 
 
-def test_another_admin_and_a_smaller_upload(host: Host) -> None:
+@pytest.fixture
+def bearer(host: Host) -> str:
+    """The admin's token, as curl takes it."""
     login = json.dumps({"user": "root", "password": "admin-password-of-this-test"})
     said = host.check_output(f"{CURL} -H 'Content-Type: application/json' -d '{login}' {SITE}/api/v1/login")
-    bearer = f"-H 'Authorization: Bearer {json.loads(said)['token']}'"
+    return f"-H 'Authorization: Bearer {json.loads(said)['token']}'"
+
+
+def test_a_mail_is_taken_by_the_mail_server(host: Host, bearer: str) -> None:
+    """By its own unit, over TLS that the given authority vouches for, with user and password."""
+    body = json.dumps({"address": "ada@example.org"})
+    url = f"{SITE}/api/v1/mail"
+    sent = json.loads(host.check_output(f"{CURL} {bearer} -H 'Content-Type: application/json' -d '{body}' {url}/test"))
+    for _ in range(120):
+        if sent["state"] != "waiting" or sent["last_error"]:
+            break
+        time.sleep(0.5)
+        sent = json.loads(host.check_output(f"{CURL} {bearer} {url}/messages/{sent['id']}"))
+    assert (sent["state"], sent["last_error"]) == ("sent", None), (sent, host.check_output("journalctl -u mail-sink"))
+    mails = host.file("/opt/mail_sink/mails").content_string
+    assert "To ada@example.org" in mails
+    assert "labfleet@example.org" in mails
+
+
+def test_another_admin_and_a_smaller_upload(host: Host, bearer: str) -> None:
     host.check_output("head -c 70000 /dev/zero > /tmp/large")
     refused = host.check_output(f"{CURL} {bearer} --data-binary @/tmp/large '{SITE}/api/v1/datasets?name=large'")
     assert json.loads(refused)["status"] == 413
