@@ -19,6 +19,8 @@ from labfleet.worker.watch import Exceeded, Watch
 PERIOD_SECONDS = 0.2
 CHUNK = 65536
 KILLED = 128 + signal.SIGKILL
+# Services go first where the kernel's groups have no weights (those of units: role worker, worker_attempt_weight).
+YIELDING = ("/usr/bin/nice", "--adjustment=10")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Execution:
         with (
             os.fdopen(reader, "rb") as status,
             subprocess.Popen(
-                argv(writer),
+                [*YIELDING, *argv(writer)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -469,6 +469,11 @@ probe("forks", forks)
     assert "BlockingIOError" in found["forks"]
 
 
+def test_services_of_the_machine_go_first(shepherd: Start) -> None:
+    found = findings(shepherd, 'probe("niceness", lambda: os.nice(0))', outputs={})
+    assert found["niceness"] == str(os.nice(0) + 10)
+
+
 def test_memory_of_all_processes_together(shepherd: Start) -> None:
     code = """
 import os, time
