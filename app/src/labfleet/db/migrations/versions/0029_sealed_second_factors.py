@@ -1,6 +1,7 @@
 """Secrets of second factors are sealed; `key` tells by which key, none of one that is not sealed yet.
 
-The loader seals those that are there. Code of before can't read them.
+The loader seals those that are there. Code of before can't read them: after a rollback such a second factor is
+opened by its recovery codes until it is set up anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ down_revision: str | None = "0028"
 branch_labels: str | None = None
 depends_on: str | None = None
 phase = "pre"
-rollback_safe = False
+rollback_safe = True
 
 
 def upgrade() -> None:
