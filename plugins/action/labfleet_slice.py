@@ -264,25 +264,30 @@ def own_secrets(name: str) -> set[str]:
     return {"broker_password_worker", f"worker_token_{name}", f"{name}.key"}
 
 
-def foreign(directory: Path, given: Mapping[str, Any], own: set[str]) -> dict[str, str]:
-    """Values of all secrets but these, with the names they have."""
-    values: dict[str, str] = {}
+def foreign(directory: Path, given: Mapping[str, Any], own: set[str]) -> dict[frozenset[str], str]:
+    """All secrets but these: what stands together where one of them is given away, and its name."""
+    values: dict[frozenset[str], str] = {}
     allowed: set[str] = set()
     for name, texts in everything(directory, given):
-        base = name.removesuffix(".next").removesuffix(".old")
-        # Lines of NAME.old begin with a time.
-        old = name.endswith(".old")
-        lines = [line.strip() for text in texts for line in text.splitlines() if not line.startswith("-----")]
-        parts = {line.split()[-1] if old and line else line for line in lines}
-        if base in own:
-            allowed |= parts
+        found = [whole for text in texts for whole in wholes(text, name.endswith(".old"))]
+        if name.removesuffix(".next").removesuffix(".old") in own:
+            allowed |= frozenset().union(*found)
         else:
-            values |= dict.fromkeys(parts, name)
-    return {
-        value: name
-        for value, name in values.items()
-        if value not in allowed and len(value) >= SHORTEST_SECRET
-    }
+            values |= dict.fromkeys(found, name)
+    kept = {frozenset(part for part in whole if len(part) >= SHORTEST_SECRET): name for whole, name in values.items()}
+    return {whole: name for whole, name in kept.items() if whole and not whole <= allowed}
+
+
+def wholes(text: str, old: bool) -> Iterator[frozenset[str]]:
+    """The secrets of a file, a line each; a key (PEM) is all its lines, for some of them are in its certificate too."""
+    lines = [line.strip() for line in text.splitlines()]
+    bare = [line for line in lines if line and not line.startswith("-----")]
+    if len(bare) < len([line for line in lines if line]):
+        yield frozenset(bare)
+        return
+    for line in bare:
+        # Lines of NAME.old begin with a time.
+        yield frozenset({line.split()[-1] if old else line})
 
 
 def everything(directory: Path, given: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -296,14 +301,14 @@ def everything(directory: Path, given: Mapping[str, Any]) -> Iterator[tuple[str,
         yield name, [str(part) for part in (value if isinstance(value, list) else [value])]
 
 
-def leaks(taken: Slice, others: Mapping[str, str]) -> list[str]:
+def leaks(taken: Slice, others: Mapping[frozenset[str], str]) -> list[str]:
     """The names of those of these secrets whose values stand in the slice."""
     texts = [
         *strings(taken.inventory),
         *(content.decode(errors="replace") for content in taken.files.values()),
     ]
     whole = "\n".join(texts)
-    return sorted({name for value, name in others.items() if value in whole})
+    return sorted({name for parts, name in others.items() if all(part in whole for part in parts)})
 
 
 def pack(taken: Slice, scratch: Path, release: Path, application: Path, archive: Path) -> dict[str, str]:

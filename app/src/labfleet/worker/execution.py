@@ -19,7 +19,7 @@ from labfleet.worker.watch import Exceeded, Watch
 PERIOD_SECONDS = 0.2
 CHUNK = 65536
 KILLED = 128 + signal.SIGKILL
-# Services go first where the kernel's groups have no weights (those of units: role worker, worker_attempt_weight).
+# Services go first also where the kernel's groups have no weights (those of units: worker_attempt_weight).
 YIELDING = ("/usr/bin/nice", "--adjustment=10")
 
 

@@ -25,6 +25,21 @@ def test_rules_that_lock_out_come_back(lab: Lab, spare: Machine) -> None:
     assert spare.run("find /etc/labfleet -name 'firewall.nft?*'") == ""
 
 
+def test_the_first_rules_go_if_they_lock_out(lab: Lab, spare: Machine) -> None:
+    """A machine without rules has none again, though its units were read anew in between."""
+    before = spare.run(RULES)
+    command = ("playbooks/worker.yml", "--limit", spare.name, "--tags", "firewall")
+    play(lab.inventory, *command, "-e", "firewall_enabled=false").good()
+    wrong = ("-e", '{"firewall_ssh_ports": [2222], "firewall_undo_seconds": 15}')
+    assert play(lab.inventory, *command, *wrong).code != 0
+    time.sleep(16)
+    assert "labfleet" not in spare.run("nft list tables; ls /etc/labfleet/firewall.nft 2>&1 || true").replace(
+        "/etc/labfleet", ""
+    )
+    play(lab.inventory, *command).good()
+    assert spare.run(RULES) == before
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [

@@ -1,6 +1,6 @@
 """Secrets of second factors are sealed; `key` tells by which key, none of one that is not sealed yet.
 
-The loader seals those that are there. Code of before can't read them: after a rollback such a second factor is
+The loader seals those that are there. Code of before can not read them: after a rollback such a factor is
 opened by its recovery codes until it is set up anew.
 """
 
