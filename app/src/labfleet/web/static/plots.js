@@ -38,6 +38,11 @@
     return units.size === 1 ? [...units][0] : "";
   }
 
+  // As wide as the longest figure on the upright axis: a minus sign must not be cut off.
+  function room(plot, figures) {
+    return 20 + 8 * Math.max(4, ...(figures ?? []).map((figure) => figure.length));
+  }
+
   function options(box, sources) {
     const ink = getComputedStyle(box).color;
     const line = getComputedStyle(box).getPropertyValue("--line");
@@ -62,7 +67,7 @@
       width: box.clientWidth,
       height: box.classList.contains("large") ? 460 : 300,
       scales: { x: { time: false } },
-      axes: [{ ...axis, label: across }, up ? { ...axis, label: up } : axis],
+      axes: [{ ...axis, label: across }, { ...axis, size: room, ...(up && { label: up }) }],
       series,
     };
   }
