@@ -75,7 +75,7 @@ HERE = {
     "ansible_user": "root",
 }
 """What is another thing on the machine itself than on the controller."""
-REPOSITORY = ("ansible.cfg", "playbooks", "roles", "library", "plugins", "group_vars")
+REPOSITORY = ("ansible.cfg", "site.yml", "playbooks", "roles", "library", "plugins", "group_vars")
 APPLICATION = ("pyproject.toml", "uv.lock", "README.md", "src", "protocols")
 LITTER = ("__pycache__", "*.pyc", "molecule", ".*")
 SHORTEST_SECRET = 12
