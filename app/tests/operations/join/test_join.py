@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import ssl
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
-from acceptance.api import Api, Json
+from acceptance.api import Api, Json, connect
 from acceptance.lab import Lab, Machine
 from acceptance.playbook import Run, play, site
 from acceptance.waiting import wait_for
@@ -126,11 +123,8 @@ def test_nobody_joins_twice(lab: Lab, spare: Machine, admin: Api, invited: bytes
     assert "there is nothing to do" in spare.run("sh /root/join.sh")
     token = re.search(rb"^lj_\S+$", invited, re.MULTILINE)
     assert token
-    request = urllib.request.Request(f"{lab.url}/api/v1/workers/spare/join", method="POST")
-    request.add_header("Authorization", f"Bearer {token[0].decode()}")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(lab.ca_file)))
-    assert refused.value.code == 410
+    with connect(lab.url, lab.ca_file, token[0].decode()) as http:
+        assert http.post("/api/v1/workers/spare/join").status_code == 410
     kinds = [entry["action"] for entry in admin.get("audit?kind=worker")["items"]]
     assert kinds[:3] == ["worker.join_refused", "worker.joined", "worker.invited"]
 
