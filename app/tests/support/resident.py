@@ -88,7 +88,7 @@ def end(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines()]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> float:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> float:
     """Wait until it holds; the seconds that it took."""
     begin = time.monotonic()
     while not condition():

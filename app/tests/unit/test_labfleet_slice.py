@@ -304,6 +304,7 @@ def test_the_repository_is_one_that_git_clones_and_ansible_reads(machine: Path, 
         check=True,
         capture_output=True,
     )
+    assert (clone / "site.yml").is_file()  # validate.yml reads it
     ran = subprocess.run(
         [
             *(str(BIN / "ansible-playbook"), "--syntax-check", "playbooks/join.yml"),

@@ -255,18 +255,17 @@ class Teller:
 
 def renew_sealed(sessions: sessionmaker[Session], vault: Vault, second_factors: Box) -> None:
     """Seal with the key in use what an old one has sealed, so that the old one can be forgotten."""
-    with sessions.begin() as session:
-        renewed, lost = credentials.renew(session, vault)
-    if renewed:
-        _log.info("credentials of sources sealed with the new key", sources=renewed)
-    if lost:
-        _log.warning("credentials of sources that no key opens", sources=[str(each) for each in lost])
-    with sessions.begin() as session:
-        renewed, lost = second_factor.renew(session, second_factors)
-    if renewed:
-        _log.info("second factors sealed with the new key", users=renewed)
-    if lost:
-        _log.warning("second factors that no key opens", users=[str(each) for each in lost])
+    kinds: dict[str, Callable[[Session], tuple[int, Sequence[uuid.UUID]]]] = {
+        "credentials of sources": lambda session: credentials.renew(session, vault),
+        "second factors of users": lambda session: second_factor.renew(session, second_factors),
+    }
+    for kind, renew in kinds.items():
+        with sessions.begin() as session:
+            renewed, lost = renew(session)
+        if renewed:
+            _log.info(f"{kind} sealed with the new key", count=renewed)
+        if lost:
+            _log.warning(f"{kind} that no key opens", ids=[str(each) for each in lost])
 
 
 def main() -> None:

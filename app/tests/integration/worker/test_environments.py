@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attempt_server import FrontEnd
+from built import kept
 from package_index import PackageIndex, pin, sdist, wheel
+from resident import wait_for
 
 Start = Callable[..., Any]
 LOCK = "requirements.lock"
@@ -50,19 +51,6 @@ def run(shepherd: Start, index: PackageIndex) -> Start:
         return shepherd(files={"main.py": code, LOCK: lock, **(files or {})}, **values)
 
     return start
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def kept(work: Path) -> list[Path]:
-    """What lies where environments are kept, without their locks."""
-    found = (work / "environments").glob("*")
-    return sorted(path for path in found if path.suffix != ".lock")
 
 
 def test_an_environment_is_built_and_told(run: Start, index: PackageIndex, work: Path) -> None:

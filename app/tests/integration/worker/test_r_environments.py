@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from built import kept
 from mail_server import certificate
 from package_index import pin, wheel
 from r_index import RIndex, r_package, record, renv_lock
+from resident import wait_for
 
 from labfleet.worker import rpackages
 
@@ -81,19 +82,6 @@ def run(shepherd: Start, index: RIndex) -> Start:
         return shepherd(files={"main.R": code, LOCK: lock, **(files or {})}, **values)
 
     return start
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def kept(work: Path) -> list[Path]:
-    """What lies where environments are kept, without their locks."""
-    found = (work / "environments").glob("*")
-    return sorted(path for path in found if path.suffix != ".lock")
 
 
 def line_of(lock: str, name: str) -> int:
