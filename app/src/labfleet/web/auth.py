@@ -20,6 +20,7 @@ from labfleet.db.models import Token, User, WebSession
 from labfleet.errors import (
     Forbidden,
     NotFound,
+    ProviderUnavailable,
     ScopeMissing,
     SecondFactorNeeded,
     SignOnRefused,
@@ -31,7 +32,7 @@ from labfleet.users import service as users
 from labfleet.users.identities import Claimed
 from labfleet.users.scopes import Scope
 from labfleet.web import ldap
-from labfleet.web.ratelimit import TooManyRequests
+from labfleet.web.ratelimit import RateLimit, TooManyRequests
 from labfleet.web.services import services
 from labfleet.web.tracing import known
 
@@ -151,32 +152,64 @@ def admin_only(view: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-def sign_in(name: str, password: str) -> User:
+def sign_in(name: str, password: str, *, own: bool = False) -> User:
     """The user of this name and password, ours or the directory's.
 
+    `own`: who asks is signed in as the one whose name it is, and may learn that the password is ours.
     Raises `Unauthorized`, `SignOnRefused` for who is in the directory and not let in, `ProviderUnavailable`,
     or `TooManyRequests` after failures.
     """
     limit, keys = services().logins, (f"from {request.remote_addr}", f"user {name}")
     limit.check(*keys)
     name = name.replace("\x00", "\ufffd")
+    unanswered = f"unanswered {name}"
+    if not own:
+        _await_answers(limit, unanswered, name, password)
     try:
-        return _of_password(name, password)
+        return _of_password(name, password, own=own)
     except Unauthorized:
         limit.failed(*keys)
-        with services().sessions.begin() as db:
-            users.refused(db, name)
+        _write_refused(name)
+        raise
+    except ProviderUnavailable:
+        limit.failed(unanswered)
+        if not _is_for_the_directory(name):
+            _write_refused(name)
         raise
 
 
-def _of_password(name: str, password: str) -> User:
+def _write_refused(name: str) -> None:
+    with services().sessions.begin() as db:
+        users.refused(db, name)
+
+
+def _await_answers(limit: RateLimit, key: str, name: str, password: str) -> None:
+    """Let no more passwords of ours be tried while the directory is away than else: `ProviderUnavailable`.
+
+    That is counted apart: when it is back, who was not answered has not failed. And by the name alone: many
+    ask in vain from one address, from which an admin with a password of ours wants to get in.
+    """
+    directory = services().directory
+    try:
+        limit.check(key)
+    except TooManyRequests:
+        if directory is not None:
+            directory.pretend(name, password)
+
+
+def _of_password(name: str, password: str, *, own: bool) -> User:
     directory = services().directory
     try:
         with services().sessions.begin() as db:
             return users.authenticate(db, name, password)
     except Unauthorized:
+        if directory is None:
+            raise
         # What somebody has typed for an account of ours goes nowhere else.
-        if directory is None or not _is_for_the_directory(name):
+        if not _is_for_the_directory(name):
+            if not own:
+                # What becomes of it, and when, would tell ours from names that only the directory may know.
+                directory.pretend(name, password)
             raise
         who = directory.who(name, password)
         if who is None:
@@ -227,7 +260,7 @@ def prove(password: str) -> None:
     """
     if users.has_password(g.user):
         # In the directory the name may be somebody else's.
-        if sign_in(g.user.name, password).id != g.user.id:
+        if sign_in(g.user.name, password, own=True).id != g.user.id:
             raise Unauthorized("That is not the password of this account.", hint="Try again.")
         return
     seconds = services().settings.web.second_factor_seconds

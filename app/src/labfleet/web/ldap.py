@@ -1,8 +1,9 @@
 """A directory (LDAP) as the web application asks it who somebody is, by OpenLDAP's own `ldapsearch`.
 
 A program of the distribution speaks the protocol and checks certificates (decision 30). Passwords reach it
-by a pipe, what somebody typed as a name by its standard input, and what it answers is believed only with its
-exit code.
+by a pipe, filters by its standard input, the names of entries by its environment, which is for nobody else
+to see; so nothing that somebody typed is on its command line. What it answers is believed only with its exit
+code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import secrets
 import socket
 import ssl
 import subprocess
@@ -31,7 +33,10 @@ ISSUER = "ldap"
 """What identities of the directory have in place of an issuer: there is one directory."""
 PROGRAM = "/usr/bin/ldapsearch"
 PUBLIC_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+# In bytes; in a filter a byte becomes three.
 MAX_TYPED = 1024
+# The program reads its filters by lines and takes the rest of a longer one (BUFSIZ) for another filter.
+MAX_FILTER = 8000
 MAX_TOLD = 500
 # For a place among those who ask at once.
 PATIENCE_SECONDS = 1.0
@@ -74,14 +79,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Query:
-    """A search. `typed`, which somebody may have typed, takes the place of `%s` in the pattern."""
+    """A search: below which entry, or of which alone, and by which filter."""
 
     base: str
-    pattern: str = "(objectClass=*)"
+    filter: str = "(objectClass=*)"
     scope: str = "base"
     # "1.1" asks for none.
     attributes: Sequence[str] = ("1.1",)
-    typed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Directory:
     def who(self, name: str, password: str) -> Claimed | None:
         """Who that is, if the directory takes the password; None for a wrong name or password."""
         # An empty password would be taken as the wish to be nobody, which may succeed (RFC 4513, 5.1.2).
-        if not (0 < len(name) <= MAX_TYPED and 0 < len(password) <= MAX_TYPED) or "\x00" in name + password:
+        if not (_is_asked_for(name) and _is_asked_for(password)):
             return None
         if not self._places.acquire(timeout=PATIENCE_SECONDS):
             raise self._failed(
@@ -115,20 +119,25 @@ class Directory:
         finally:
             self._places.release()
 
+    def pretend(self, name: str, password: str) -> None:
+        """Fail and last as `who` would if nobody had that name. The directory is told neither."""
+        if _is_asked_for(name) and _is_asked_for(password):
+            self.who(secrets.token_hex(8), secrets.token_hex(8))
+
     def _by_template(self, name: str, password: str) -> tuple[Entry, Reader] | None:
         """The person's own entry, read as this person: nobody else has to be able to."""
         reader = Reader(self.section.user_dn.replace("{name}", escaped(name)), password)
         answer = self._ask(reader, Query(reader.dn, attributes=self._attributes()))
         if answer.code in NOT_LET_IN:
-            return self._refused(reader.dn, answer)
+            return self._refused(answer)
         if answer.code or len(answer.entries) != 1:
-            raise self._failed(answer, "the entry of who signs in can't be read", dn=reader.dn)
+            raise self._failed(answer, "the entry of who signs in can't be read")
         return answer.entries[0], reader
 
     def _by_search(self, name: str, password: str) -> tuple[Entry, Reader] | None:
         section = self.section
-        pattern = section.filter.replace("{name}", "%s")
-        query = Query(section.base_dn, pattern, "sub", self._attributes(), escaped(name))
+        wanted = section.filter.replace("{name}", escaped(name))
+        query = Query(section.base_dn, wanted, "sub", self._attributes())
         answer = self._ask(self._service, query)
         if answer.code == TOO_MANY or len(answer.entries) > 1:
             raise self._failed(answer, "webserver_ldap_filter finds several entries for one name")
@@ -139,7 +148,7 @@ class Directory:
         entry = answer.entries[0]
         tried = self._ask(Reader(entry.dn, password), Query(""))
         if tried.code in NOT_LET_IN:
-            return self._refused(entry.dn, tried)
+            return self._refused(tried, dn=entry.dn)
         if tried.code:
             raise self._failed(tried, "the password can't be tried", dn=entry.dn)
         return entry, self._service
@@ -182,24 +191,28 @@ class Directory:
         """One question, to the first address that takes the connection."""
         section = self.section
         seconds = section.timeout_seconds
+        asked = query.filter.removeprefix("(").removesuffix(")").encode()
+        if len(asked) > MAX_FILTER:
+            raise self._failed(_Answer(-1, [], f"{len(asked)} bytes"), "the filter is too long")
         command = [
             *(PROGRAM, "-x", "-LLL", "-o", "ldif-wrap=no", "-o", f"nettimeout={max(1, int(seconds))}"),
             *("-l", str(max(1, int(seconds))), "-z", "2", "-H", " ".join(section.urls)),
             *(("-ZZ",) if section.starts_tls else ()),
-            *("-b", query.base, "-s", query.scope, *(("-f", "-") if query.typed is not None else ())),
+            *("-s", query.scope, "-f", "-"),
         ]
         reading = None
         if reader.dn:
             reading = _pipe(reader.password.encode())
-            command += ["-D", reader.dn, "-y", f"/dev/fd/{reading}"]
+            command += ["-y", f"/dev/fd/{reading}"]
         try:
             ended = subprocess.run(
-                [*command, query.pattern, *query.attributes],
-                input=f"{query.typed}\n".encode() if query.typed is not None else b"",
+                # What begins otherwise than with a parenthesis it would take for an attribute.
+                [*command, "(%s)", *query.attributes],
+                input=asked + b"\n",
                 capture_output=True,
                 check=False,
                 cwd="/",
-                env=self._environment(),
+                env=self._environment() | {"LDAPBINDDN": reader.dn, "LDAPBASE": query.base},
                 pass_fds=() if reading is None else (reading,),
                 timeout=seconds * len(section.urls) + 1,
             )
@@ -248,9 +261,12 @@ class Directory:
             "LDAPTLS_REQSAN": "demand",
         }
 
-    def _refused(self, dn: str, answer: _Answer) -> tuple[Entry, Reader] | None:
-        """Nobody: the person is told as of a wrong password, the admin what the directory says."""
-        _log.info("the directory refuses a sign-in", dn=dn, why=NOT_LET_IN[answer.code], told=answer.told)
+    def _refused(self, answer: _Answer, **where: str) -> tuple[Entry, Reader] | None:
+        """Nobody: the person is told as of a wrong password, the admin what the directory says.
+
+        `where` is an entry that was found: a name that was only typed may be a password in the wrong field.
+        """
+        _log.info("the directory refuses a sign-in", why=NOT_LET_IN[answer.code], told=answer.told, **where)
         return None
 
     def _failed(self, answer: _Answer, what: str, **where: str) -> ProviderUnavailable:
@@ -262,6 +278,10 @@ class Directory:
     def _unusable(self, entry: Entry, setting: str, attribute: str) -> ProviderUnavailable:
         why = f"the entry has no value, or several, that {setting} ({attribute}) names"
         return self._failed(_Answer(0, [], ""), why, dn=entry.dn)
+
+
+def _is_asked_for(typed: str) -> bool:
+    return 0 < len(typed.encode()) <= MAX_TYPED and "\x00" not in typed
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:

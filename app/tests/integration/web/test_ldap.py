@@ -34,6 +34,7 @@ from werkzeug.test import TestResponse
 
 from labfleet.config import LdapSection
 from labfleet.db.models import AuditRow, User, UserIdentity
+from labfleet.errors import ProviderUnavailable
 from labfleet.users import second_factor as factor
 from labfleet.users import service as users
 from labfleet.web import ldap
@@ -181,10 +182,12 @@ def test_an_account_of_ours_is_not_taken_and_its_password_goes_nowhere(
     with sessions.begin() as db:
         users.add_user(db, "grace", OURS, is_admin=True)
     asked: list[str] = []
-    monkeypatch.setattr(Directory, "who", lambda _, name, password: asked.append(name))
+    monkeypatch.setattr(Directory, "who", lambda _, *typed: asked.extend(typed))
     assert sign_in(browser, "grace", PASSWORD).status_code == 401
-    assert asked == []
+    assert asked and not {"grace", PASSWORD} & set(asked)
+    asked.clear()
     assert sign_in(browser, "grace", OURS).status_code == 303
+    assert asked == []
     monkeypatch.undo()
     with sessions.begin() as db:  # one that a provider opens, and that has no password
         users.add_without_password(db, "alan", "https://login.example.org")
@@ -375,6 +378,60 @@ def test_who_was_not_answered_has_not_failed(browser: FlaskClient, rules: Rules,
     assert login(browser, "grace").status_code == 200
 
 
+@pytest.mark.parametrize("more", [{}, TEMPLATE])
+@pytest.mark.parametrize("away", [True, False])
+def test_whose_name_it_is_shows_in_no_answer(
+    away: bool,
+    more: dict[str, Any],
+    browser: FlaskClient,
+    app: APIFlask,
+    ada: User,
+    rules: Rules,
+    sessions: Sessions,
+) -> None:
+    """`ada` has a password of ours, `linked` is opened by the directory, which knows `grace` too."""
+    directory = rules(**more)
+    alan = directory.who("alan", PASSWORD)
+    assert alan is not None
+    with sessions.begin() as db:
+        user = users.add_without_password(db, "linked", "ldap")
+        db.add(UserIdentity(user_id=user.id, issuer="ldap", subject=alan.subject, name="alan"))
+    if away:
+        rules(urls=["ldaps://127.0.0.1:1"], **more)
+    for password in ("wrong", "ü" * (ldap.MAX_TYPED // 2 + 1)):
+        told = {}
+        for name in ("ada", "linked", "grace", "nobody"):
+            app.extensions[EXTENSION].logins._failures.clear()
+            told[name] = [
+                (answer.status_code, answer.json["code"], re.sub(r"\d+", "N", answer.json["detail"]))
+                for answer in (login(app.test_client(), name, password) for _ in range(5))
+            ]
+        assert told["ada"] == told["linked"] == told["grace"] == told["nobody"], told
+        asked = password == "wrong"
+        assert told["ada"][0][0] == (503 if away and asked else 401)
+    assert ("session.refused", "ada") in actions(sessions)
+    app.extensions[EXTENSION].logins._failures.clear()
+    assert sign_in(browser, "ada", OURS).status_code == 303
+
+
+def test_while_it_is_away_passwords_of_ours_are_not_guessed_faster(
+    browser: FlaskClient, app: APIFlask, ada: User, rules: Rules
+) -> None:
+    rules(urls=["ldaps://127.0.0.1:1"])
+    for _ in range(3):  # as many failures as are allowed
+        assert login(app.test_client(), "ada", "wrong").status_code == 503
+        assert login(app.test_client(), "grace", "wrong").status_code == 503
+    assert login(app.test_client(), "ada", OURS).status_code == 503
+    app.extensions[EXTENSION].logins._failures.pop("unanswered ada")
+    # Of the others from this address none is a failure.
+    assert sign_in(browser, "ada", OURS).status_code == 303
+    for _ in range(2):  # who is signed in is told what is wrong
+        answer = post(browser, "/profile", "/profile/password", current="x", new="y", again="y")
+        assert answer.status_code == 401 and "password is wrong" in answer.text
+    rules()
+    assert login(app.test_client(), "grace").status_code == 200
+
+
 def test_a_slow_one_holds_few_threads(app: APIFlask, rules: Rules) -> None:
     with silent() as gone, ThreadPoolExecutor(3) as pool:
         port = gone.getsockname()[1]
@@ -390,20 +447,43 @@ def test_a_slow_one_holds_few_threads(app: APIFlask, rules: Rules) -> None:
     assert sorted(seconds for _, seconds in asked)[1] < 8 < max(seconds for _, seconds in asked)
 
 
+@pytest.mark.parametrize("more", [{}, TEMPLATE])
 def test_secrets_and_what_was_typed_are_on_no_command_line(
-    browser: FlaskClient, rules: Rules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    more: dict[str, Any],
+    browser: FlaskClient,
+    rules: Rules,
+    server: Slapd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen, program = tmp_path / "seen", tmp_path / "program"
-    program.write_text(f'#!/bin/sh\n{{ printf "%s\\n" "$@"; env; }} >>{seen}\nexec {ldap.PROGRAM} "$@"\n')
+    # Its environment can be seen by its own user and root alone.
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >>{seen}\nenv >>{seen}.env\nexec {ldap.PROGRAM} "$@"\n'
+    )
     program.chmod(0o700)
     monkeypatch.setattr(ldap, "PROGRAM", str(program))
-    rules()
-    assert login(browser, "grace").status_code == 200
-    assert login(browser, "typed-into-the-wrong-field").status_code == 401
-    told = seen.read_text(encoding="utf-8")
-    assert f"-D\n{SERVICE}\n" in told and "LDAPTLS_REQCERT=demand" in told
-    for secret in (PASSWORD, SERVICE_PASSWORD, "typed-into-the-wrong-field"):
-        assert secret not in told
+    lab = f"cn=lab,{GROUPS}"
+    rules(allowed_groups=[lab], **more)
+    typed = "typed-into-the-wrong-field"
+    with capture_logs() as log:
+        assert login(browser, "grace").status_code == 200
+        assert login(browser, typed).status_code == 401
+    told, environment = (Path(f"{seen}{end}").read_text(encoding="utf-8") for end in ("", ".env"))
+    assert server.tls_url in told and f"LDAPBASE={lab}" in environment
+    assert "LDAPTLS_REQCERT=demand" in environment
+    for secret in (PASSWORD, SERVICE_PASSWORD):
+        assert secret not in told + environment
+    for name in ("grace", typed):
+        assert name not in told
+    assert typed not in str(log)
+
+
+def test_a_filter_that_would_be_two_is_none(rules: Rules, server: Slapd) -> None:
+    directory = rules()
+    with pytest.raises(ProviderUnavailable), capture_logs() as log:
+        directory._ask(directory._service, ldap.Query(SUFFIX, f"(uid={'x' * ldap.MAX_FILTER})"))
+    assert "the filter is too long" in str(log)
 
 
 def test_what_is_in_the_machine_s_own_configuration_changes_nothing(

@@ -81,7 +81,7 @@ def change_password() -> BaseResponse | tuple[str, int]:
         if given["new"] != given["again"]:
             raise Invalid("The new password was not the same twice.", hint="Type it again.")
         # With the limits of signing in: a stolen session must not try passwords faster.
-        known = auth.sign_in(g.user.name, given["current"])
+        known = auth.sign_in(g.user.name, given["current"], own=True)
         with services().sessions.begin() as db:
             changed = users.change_password(db, known, given["new"])
             recovery.tell_changed(db, services().post, changed)
