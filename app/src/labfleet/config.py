@@ -525,6 +525,8 @@ class WorkerSection(Section):
     tags: list[Tag] = Field(default_factory=list, max_length=100)
     slots: int = Field(default=1, gt=0)
     work_directory: Path = Path("/var/lib/labfleet-worker")
+    # How attempts let the machine's services go first: with a small share, or with what nobody else wants.
+    attempt_scheduling: Literal["nice", "idle"] = "nice"
     presence_seconds: float = Field(default=5, gt=0)
     grace_seconds: float = Field(default=10, ge=0)
     patience_seconds: float = Field(default=900, gt=0)

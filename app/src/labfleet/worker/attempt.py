@@ -123,7 +123,7 @@ class Shepherd:
     def _run_sandbox(self, capture: Capture, prepared: Prepared) -> Ending:
         spec, places = self._spec, self._places
         watch = Watch(spec.limits, places.outputs, Meter(group_of()))
-        execution = Execution(watch, capture, self.stop, spec.host.grace_seconds)
+        execution = Execution(spec.host, watch, capture, self.stop, spec.host.grace_seconds)
         # While the sandbox runs there is time for the TLS handshake of what is said afterwards.
         opening = threading.Thread(target=self._client.open, name="opening", daemon=True)
         opening.start()

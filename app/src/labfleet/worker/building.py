@@ -138,7 +138,7 @@ class Build:
     def run(self, step: Step) -> Done:
         """How it ended by itself; what ended it otherwise is raised."""
         ear = Ear(self._capture)
-        execution = Execution(self._bounds, ear, self._stop, 0)
+        execution = Execution(self.spec.host, self._bounds, ear, self._stop, 0)
         ending = execution.run(lambda status_fd: self._argv(status_fd, step))
         if ending.stopped:
             raise Stopped

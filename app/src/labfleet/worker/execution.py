@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 from labfleet.worker.processes import command_of, send
+from labfleet.worker.spec import Host
 from labfleet.worker.watch import Exceeded, Watch
 
 PERIOD_SECONDS = 0.2
 CHUNK = 65536
 KILLED = 128 + signal.SIGKILL
-# Services go first also where the kernel's groups have no weights (those of units: worker_attempt_weight).
-YIELDING = ("/usr/bin/nice", "--adjustment=10")
+# How services go first; the weights of groups (worker_attempt_weight) are not everywhere, and share slowly.
+YIELDING = {
+    "nice": ("/usr/bin/nice", "--adjustment=10"),
+    "idle": ("/usr/bin/chrt", "--idle", "0"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,12 @@ class Listener(Protocol):
 
 
 class Execution:
-    """One run of one sandbox."""
+    """One run of one sandbox, which lets services go first in the way that `host` tells."""
 
-    def __init__(self, watch: Watch, capture: Listener, stop: threading.Event, grace_seconds: float) -> None:
+    def __init__(
+        self, host: Host, watch: Watch, capture: Listener, stop: threading.Event, grace_seconds: float
+    ) -> None:
+        self._yielding = YIELDING[host.scheduling]
         self._watch = watch
         self._capture = capture
         self._stop = stop
@@ -70,7 +77,7 @@ class Execution:
         with (
             os.fdopen(reader, "rb") as status,
             subprocess.Popen(
-                [*YIELDING, *argv(writer)],
+                [*self._yielding, *argv(writer)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

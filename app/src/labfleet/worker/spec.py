@@ -10,7 +10,7 @@ import os
 import signal
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T", "Limits", "Input")
 SPEC, TOKEN, FINISHED = "attempt.json", "token", "finished"
@@ -78,7 +78,8 @@ class Packages:
 class Host:
     """What the worker says of itself: where to report, how patient to be, what to show the sandbox, what
     results depend on (`environment`), where protocols that were fetched before lie, how environments of
-    protocols are made (`packages`), and where the webserver's store is mounted, if it is (`store_mount`)."""
+    protocols are made (`packages`), where the webserver's store is mounted, if it is (`store_mount`), and how
+    attempts let services go first (`scheduling`)."""
 
     url: str
     ca_file: str | None
@@ -91,6 +92,7 @@ class Host:
     packages: Packages = Packages()
     name: str = ""
     store_mount: str = ""
+    scheduling: Literal["nice", "idle"] = "nice"
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,7 @@ class Starter:
             packages=self._packages(),
             name=worker.name,
             store_mount=str(worker.store_mount) if worker.store_mount else "",
+            scheduling=worker.attempt_scheduling,
         )
 
     def _packages(self) -> Packages:

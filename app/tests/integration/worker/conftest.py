@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from attempt_server import Attempt, FrontEnd
@@ -94,6 +94,7 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         grace: float = 1.0,
         packages: dict[str, Any] | None = None,
         store: Path | None = None,
+        scheduling: Literal["nice", "idle"] = "nice",
         before: str = "",
         **values: Any,
     ) -> Shepherding:
@@ -114,6 +115,7 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
             made,
             "worker1",
             str(store or ""),
+            scheduling,
         )
         from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
         if os.getuid() == 0:

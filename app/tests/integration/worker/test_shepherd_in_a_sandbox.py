@@ -474,6 +474,16 @@ def test_services_of_the_machine_go_first(shepherd: Start) -> None:
     assert found["niceness"] == str(os.nice(0) + 10)
 
 
+def test_only_idle_processors_where_that_is_set(shepherd: Start) -> None:
+    code = """
+probe("policy", lambda: os.sched_getscheduler(0))
+probe("way back", lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)))
+"""
+    found = findings(shepherd, code, outputs={}, scheduling="idle")
+    assert found["policy"] == str(os.SCHED_IDLE)
+    assert "PermissionError" in found["way back"]
+
+
 def test_memory_of_all_processes_together(shepherd: Start) -> None:
     code = """
 import os, time
