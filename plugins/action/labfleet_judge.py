@@ -319,7 +319,7 @@ def judge_reached(lab: Lab) -> Iterator[str]:
         if one.name in lab.asked and one.seen is None:
             yield (
                 f"{one.name} could not be looked at ({one.why or 'its facts could not be gathered'}). "
-                f"See that `ansible {one.name} -m ping` works, or leave it out of the run: "
+                f"See that `ansible -i INVENTORY {one.name} -m ping` works, or leave it out of the run: "
                 f"--limit '!{one.name}'."
             )
 

@@ -66,6 +66,8 @@ def install(options: argparse.Namespace, content: Path, release: Path, scratch: 
         shutil.copytree(content / "protocols", release / "share/protocols")
     if options.source_directory:
         point_to(options.source_directory, release)
+    else:
+        keep_command_line(content / "wheels", release)
     # uv leaves its lock writable for everybody.
     (release / ".lock").unlink(missing_ok=True)
     (release / "release.json").write_text(json.dumps({"name": release.name}) + "\n")
@@ -78,6 +80,13 @@ def unpack_uv(wheels: Path, scratch: Path) -> Path:
         uv = Path(wheel.extract(member, scratch))
     uv.chmod(DIRECTORY_MODE)
     return uv
+
+
+def keep_command_line(wheels: Path, release: Path) -> None:
+    """Our own wheel, which the pages hand out: without extras it is the command line `labfleet`."""
+    folder = release / "share" / "command-line"
+    folder.mkdir(parents=True)
+    shutil.copy(next(wheels.glob("labfleet-*.whl")), folder)
 
 
 def point_to(source: Path, release: Path) -> None:

@@ -34,6 +34,7 @@ from labfleet.web.git import git
 from labfleet.web.pages import (
     admin,
     artifacts,
+    command_line,
     docs,
     frame,
     home,
@@ -64,8 +65,8 @@ VIEWS = (
     *(sources, verbs),
 )
 PAGES = (
-    *(admin, artifacts, dataset_pages, docs, home, job_pages, links, matrix, profile, protocol_pages),
-    *(search_pages, second_factor, session, sign_on, source_pages, submit, workers),
+    *(admin, artifacts, command_line, dataset_pages, docs, home, job_pages, links, matrix, profile),
+    *(protocol_pages, search_pages, second_factor, session, sign_on, source_pages, submit, workers),
 )
 
 

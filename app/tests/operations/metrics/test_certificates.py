@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -64,12 +65,21 @@ class Requests(threading.Thread):
         context = ssl.create_default_context(cafile=str(self._ca))
         with httpx.Client(verify=context, timeout=20) as kept:
             while not self.stop.is_set():
-                for ask in (kept.get, lambda url: httpx.get(url, verify=context, timeout=20)):
+                for ask in (partial(_by_kept, kept), partial(httpx.get, verify=context, timeout=20)):
                     try:
                         ask(self._url).raise_for_status()
                         self.good += 1
                     except httpx.HTTPError as error:
                         self.bad.append(repr(error))
+
+
+def _by_kept(kept: httpx.Client, url: str) -> httpx.Response:
+    """By a connection that is kept. A server may end one that idles while the next request is on its way:
+    then a client asks again by a new one, as browsers do (RFC 9112, section 9.3.1)."""
+    try:
+        return kept.get(url)
+    except httpx.RemoteProtocolError:
+        return kept.get(url)
 
 
 @contextmanager

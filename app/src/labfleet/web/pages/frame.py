@@ -37,6 +37,8 @@ PUBLIC = frozenset(
         "pages.invitation",
         "pages.address",
         "pages.api_docs",
+        "pages.command_line",
+        "pages.command_line_wheel",
         "pages.openapi_document",
     }
 )

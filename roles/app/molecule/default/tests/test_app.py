@@ -60,3 +60,10 @@ def test_bill_of_materials_is_what_is_installed(host: Host, release: str) -> Non
 def test_protocols_that_ship_come_along(host: Host) -> None:
     shipped = host.check_output(f"ls {PREFIX}/current/share/protocols").split()
     assert {"differential-network", "table-summary"} <= set(shipped)
+
+
+def test_its_own_wheel_is_kept_for_the_pages_to_hand_out(host: Host, release: str) -> None:
+    names = host.check_output(f"ls {release}/share/command-line").split()
+    assert len(names) == 1 and names[0].startswith("labfleet-") and names[0].endswith("-py3-none-any.whl")
+    python = f"{PREFIX}/current/bin/python"
+    assert "labfleet/cli/" in host.check_output(f"{python} -m zipfile -l {release}/share/command-line/{names[0]}")
