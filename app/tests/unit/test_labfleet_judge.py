@@ -93,7 +93,7 @@ class Rows:
             ],
             groups={
                 tier: [name for name, own in self.groups.items() if tier in own]
-                for tier in ("worker", "webserver", "database", "etcd")
+                for tier in ("worker", "webserver", "database", "etcd", "drill")
             },
             asked=self.asked,
             versions=self.versions,
@@ -216,6 +216,13 @@ class TestInventory:
     def test_loopback_is_for_one_machine_alone(self, rows: Rows) -> None:
         rows.variables["web"]["labfleet_private_address"] = "127.0.0.1"
         rows.only("web", "127.0.0.1", "no other machine")
+
+    def test_a_machine_of_the_drill_reaches_no_tier(self, rows: Rows) -> None:
+        rows.variables["web"]["labfleet_private_address"] = "127.0.0.1"
+        rows.groups["web"].append("worker")
+        rows.groups["w1"] = ["labfleet", "drill"]
+        rows.settings["known_groups"] = [*rows.settings["known_groups"], "drill"]
+        assert rows.faults() == []
 
 
 class TestVariables:
