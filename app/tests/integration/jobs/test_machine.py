@@ -57,7 +57,9 @@ LIVES = int(os.environ.get("LABFLEET_LIVES", "200"))
 REOPENING = {"retry", "force-retry", "reset"}
 
 
-@settings(max_examples=LIVES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=LIVES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(life=st.lists(steps, max_size=25))
 def test_no_life_of_a_task_leaves_the_table(
     sessions: sessionmaker[Session],
