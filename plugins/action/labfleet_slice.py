@@ -47,6 +47,7 @@ CONTROLLER_FILES = (
     "worker_front_ends",
     "worker_package_index_ca_file",
     "worker_r_index_ca_file",
+    "worker_image_ca_file",
     "monitoring_tls_certificate_file",
     "monitoring_tls_key_file",
     "monitoring_tls_clients_file",

@@ -28,6 +28,7 @@ from labfleet.errors import ConfigError
 from labfleet.names import WORKER, is_address, is_key, is_worker
 from labfleet.networks import Network
 
+_REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 GIB = 1024**3
 MIB = 1024**2
 
@@ -48,6 +49,14 @@ def _index(value: str) -> str:
     parts = urlsplit(value)
     if value and (parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc):
         raise ValueError(f"'{value}' must be http(s)://HOST/PATH without a user, or empty for no index")
+    return value
+
+
+def _registry(value: str) -> str:
+    if not _REGISTRY.fullmatch(value):
+        raise ValueError(
+            f"'{value}' must be HOST, HOST:PORT or HOST/PART, for example registry.example.org/lab"
+        )
     return value
 
 
@@ -556,6 +565,23 @@ class PackagesSection(Section):
     cache_bytes: int = Field(default=5 * GIB, ge=0)
 
 
+class ImagesSection(Section):
+    """`[images]`: whether this worker runs container images that protocols name, and where they are from."""
+
+    enabled: bool = False
+    # Registries, or parts of them (registry.example.org/lab), that may be asked. None: no network for it.
+    registries: list[Annotated[str, AfterValidator(_registry)]] = Field(default_factory=list, max_length=50)
+    # A directory with images that the site keeps, each in one that is named by its digest.
+    folder: Path | None = None
+    # An authority that vouches for a registry, beside the public ones.
+    ca_file: Path | None = None
+    # Whether the service has a secret registry_auth.
+    sign_in: bool = False
+    # What fetching and unpacking one may take, and how large one may be.
+    max_seconds: float = Field(default=1800, gt=0)
+    max_bytes: int = Field(default=8 * GIB, gt=0)
+
+
 class FrontEndSection(Section):
     """`[front_ends.<name>]`: where the attempts of this front end are claimed."""
 
@@ -628,6 +654,7 @@ class WorkerSettings(TierSettings):
 
     worker: WorkerSection
     packages: PackagesSection = PackagesSection()
+    images: ImagesSection = ImagesSection()
     broker: BrokerSection = BrokerSection(user="labfleet_worker")
     front_ends: dict[str, FrontEndSection]
 

@@ -8,6 +8,9 @@ MAX_CHARACTERS = 100
 WORKER = "worker"
 """The first word of the routing keys that lead to one worker; no other key begins with it."""
 
+IMAGES_TAG = "images"
+"""The tag of workers that run container images, and of the tasks whose protocols name one."""
+
 MAX_ADDRESS = 254
 """No mail server takes a longer address."""
 

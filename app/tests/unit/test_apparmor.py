@@ -25,6 +25,7 @@ SETTINGS = {
     "worker_work_directory": "/srv/work",
     "worker_store_mount": "/srv/store",
     "worker_metrics": True,
+    "worker_images": False,
     "worker_sandbox_readonly_paths": ["/opt/models"],
 }
 RULE = re.compile(r"^\s*(?:owner )?(?P<path>[/@]\S*) (?P<may>[a-z]+),$", re.MULTILINE)
@@ -38,9 +39,9 @@ def profile(name: str, mode: str = "complain", **settings: object) -> str:
     return template.render({**SETTINGS, **settings, "__worker_apparmor_flags": flags})
 
 
-def program() -> str:
+def program(**settings: object) -> str:
     """The part for what runs in a sandbox."""
-    return profile("attempt").partition("profile labfleet-attempt-program")[2]
+    return profile("attempt", **settings).partition("profile labfleet-attempt-program")[2]
 
 
 def pattern(path: str) -> re.Pattern[str]:
@@ -105,6 +106,13 @@ def test_nothing_is_refused_while_it_only_complains(name: str) -> None:
 )
 def test_a_program_may_use_what_its_sandbox_shows(path: str, wanted: str) -> None:
     assert set(wanted) <= may(program(), path)
+
+
+@pytest.mark.parametrize("path", ["/app/tool", "/var/lib/model", "/entrypoint.sh", sandbox.OWN_BUSYBOX])
+def test_where_images_run_their_files_are_read_and_nowhere_written(path: str) -> None:
+    assert {"r", "x", "m"} <= may(program(worker_images=True), path)
+    assert "w" not in may(program(worker_images=True), path)
+    assert "w" in may(program(worker_images=True), f"{sandbox.IMAGE}/{sandbox.TREE}/app/tool")
 
 
 @pytest.mark.parametrize("path", [file for file in sandbox.SYSTEM_FILES if file.count("/") > 1])

@@ -27,6 +27,7 @@ from labfleet.jobs.placement import Fleet, Verdict, Worker, assign
 from labfleet.jobs.quotas import Allowance
 from labfleet.jobs.states import State
 from labfleet.jobs.visible import read_job
+from labfleet.names import IMAGES_TAG
 
 # However many owners wait, so many rows are read for the order at most; the places told are fewer then.
 _MAX_ROWS = 5000
@@ -282,6 +283,10 @@ def _missing(fleet: Fleet, needs: Needs) -> Reason | None:
     tagged = [worker for worker in serving if worker.tags.issuperset(needs.tags)]
     if not tagged:
         text = f"No worker that serves '{needs.key}' has the tags {', '.join(needs.tags)}."
+        if IMAGES_TAG in needs.tags and not any(IMAGES_TAG in worker.tags for worker in serving):
+            text = (
+                f"No worker that serves '{needs.key}' runs container images. Ask your admin (worker_images)."
+            )
         return _no_worker(text, "tags", tags=list(needs.tags))
     whose = f"{' that serves' if not needs.tags else ' with these tags that serves'} '{needs.key}'"
     if (most := max(worker.cores for worker in tagged)) < needs.cores:

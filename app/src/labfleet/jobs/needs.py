@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labfleet.names import IMAGES_TAG
 from labfleet.protocols.manifest import Needs as ManifestNeeds
 
 
@@ -29,17 +30,19 @@ class Needs:
 
 
 def needs_of(manifest: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> Needs:
-    """The manifest's needs, each replaced by the task's `own` where that names one; tags add up.
+    """The manifest's needs, each replaced by the task's `own` where that names one; tags add up. Who names a
+    container image needs a worker that runs them.
 
     Raises pydantic's `ValidationError` for an `own` that the manifest could not have said either.
     """
     given = dict(manifest.get("needs") or {})
     asked = ManifestNeeds.model_validate({**given, **(own or {})})
     tags: Sequence[str] = [*given.get("tags", []), *(own or {}).get("tags", [])]
+    images = [IMAGES_TAG] if (manifest.get("environment") or {}).get("image") else []
     return Needs(
         key=str(manifest["key"]),
         cores=asked.cores,
         memory_bytes=asked.memory_bytes,
         wall_seconds=asked.wall_seconds,
-        tags=tuple(sorted(set(tags))),
+        tags=tuple(sorted({*tags, *images})),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from labfleet.protocols import lockfile, renvlock, schema
+from labfleet.protocols import images, lockfile, renvlock, schema
 from labfleet.protocols.archive import DEFAULT_LIMITS, ArchiveError, Limits, extract
 from labfleet.protocols.command import fault_of_command
 from labfleet.protocols.interface import interface_of
@@ -95,7 +96,9 @@ def _manifest(files: dict[PurePosixPath, Entry]) -> tuple[Manifest | None, list[
     except InvalidProtocol as error:
         return None, list(error.problems)
     problems = []
-    if fault := fault_of_command(manifest.command, files, packages=bool(manifest.environment.python)):
+    wanted = manifest.environment
+    fault = fault_of_command(manifest.command, files, packages=bool(wanted.python), image=bool(wanted.image))
+    if fault:
         line = read_yaml(content).line(("command",))
         problems = [Problem(MANIFEST, line, "command_missing", f"command: {fault[0]}", fault[1])]
     return manifest, [
@@ -158,6 +161,7 @@ def _environment(manifest: Manifest, files: dict[PurePosixPath, Entry], content:
         *locks.lock("python", wanted.python, lockfile.HINT, lockfile.read_lock),
         *locks.lock("r", wanted.r_lock, renvlock.HINT, renvlock.read_lock),
         *locks.tarballs(wanted.r_lock, wanted.tarballs),
+        *locks.archive(wanted.image),
     ]
 
 
@@ -205,6 +209,24 @@ class _Locks:
             for pin in pins
             if (told := self._tarball(pin, folder))
         ]
+
+    def archive(self, image: str | None) -> list[Problem]:
+        """Whether an image that comes along is an OCI archive. What is in it is looked at where it runs."""
+        if image is None or not images.is_archive(image):
+            return []
+        entry = self.files.get(PurePosixPath(image))
+        if entry is None or entry.mode == LINK:
+            told = f"There is no file {image} in the protocol."
+            return [self._missing("image", "image_missing", told, images.ARCHIVE_HINT)]
+        try:
+            with tarfile.open(entry.place, "r:") as archive:
+                names = {name.removeprefix("./") for name in archive.getnames()}
+        except (tarfile.TarError, ValueError, OverflowError):
+            names = set()
+        if images.INDEX in names:
+            return []
+        told = f"{image} is no OCI archive: there is no {images.INDEX} in it."
+        return [self._missing("image", "bad_image", told, images.ARCHIVE_HINT)]
 
     def _tarball(self, pin: renvlock.Pin, folder: str | None) -> str:
         path = PurePosixPath(folder or ".", pin.file)

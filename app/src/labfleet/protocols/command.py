@@ -18,12 +18,18 @@ _SCRIPT = re.compile(r"\.(py|r|sh|bash|pl|jl|m|jar|awk|js|rb|nf|smk)$", re.IGNOR
 Files = Mapping[PurePosixPath, Entry]
 
 
-def fault_of_command(command: list[str], files: Files, *, packages: bool = False) -> tuple[str, str] | None:
+def fault_of_command(
+    command: list[str], files: Files, *, packages: bool = False, image: bool = False
+) -> tuple[str, str] | None:
     """What keeps the command from starting, and the remedy; None if nothing does.
 
-    With `packages` of its own (a lock file) programs and modules may come from these: nobody knows yet.
+    With `packages` of its own (a lock file) programs and modules may come from these: nobody knows yet. In an
+    `image` any path may lead to a program.
     """
     program, *arguments = command
+    packages = packages or image
+    if image and PurePosixPath(program).is_absolute():
+        return None
     if "/" in program:
         return _own_program(program, files)
     if program not in INTERPRETERS:

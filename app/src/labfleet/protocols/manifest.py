@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from labfleet.names import WORKER, is_key
-from labfleet.protocols import schema
+from labfleet.protocols import images, schema
 from labfleet.protocols.problems import MANIFEST, InvalidProtocol, Problem
 from labfleet.protocols.quantities import bytes_of, seconds_of
 from labfleet.protocols.yamlfile import Document, read_yaml
@@ -66,6 +66,12 @@ def _output_path(value: str) -> str:
 
 def _own_path(value: str) -> str:
     return _inner_path(value, "protocol, for example requirements.lock")
+
+
+def _image(value: str) -> str:
+    if images.is_archive(value):
+        return _inner_path(value, "protocol, for example image.tar")
+    return str(images.read_reference(value))
 
 
 def _inner_path(value: str, where: str) -> str:
@@ -180,12 +186,14 @@ RNames = Annotated[
 class Environment(Strict):
     """Libraries of a run. `python` is a lock file of the protocol, `wheels` a directory of it with packages
     that the lock may take before it asks an index; `r` is a lock file likewise, with `tarballs`, or names
-    packages that the worker must have."""
+    packages that the worker must have. `image` instead is a container image: one in a registry by its digest,
+    or an OCI archive of the protocol."""
 
     python: OwnPath | None = None
     wheels: OwnPath | None = None
     r: Annotated[RNames | Annotated[OwnPath, Tag(_LOCK)], Discriminator(_kind_of_r)] = []
     tarballs: OwnPath | None = None
+    image: Annotated[str, Field(min_length=1, max_length=400), AfterValidator(_image)] | None = None
 
     @property
     def r_lock(self) -> str | None:
@@ -198,6 +206,8 @@ class Environment(Strict):
             raise ValueError("wheels belong to a lock file; name it with python")
         if self.tarballs and not self.r_lock:
             raise ValueError("tarballs belong to a lock file; name it with r, for example r: renv.lock")
+        if self.image and (self.python or self.r):
+            raise ValueError("an image brings its own libraries; leave python and r out, or the image")
         return self
 
 
@@ -260,8 +270,9 @@ class Manifest(Strict):
         without: dict[str, Any] = {}
         if self.environment == Environment():
             without["environment"] = True
-        elif not self.environment.tarballs:
-            without["environment"] = {"tarballs"}
+        else:
+            newer = ("tarballs", "image")
+            without["environment"] = {name for name in newer if getattr(self.environment, name) is None}
         if self.self_test is None:
             without["self_test"] = True
         without["outputs"] = {name: {"units"} for name, output in self.outputs.items() if not output.units}
@@ -342,6 +353,7 @@ _FIELD_HINTS: dict[str | int, str] = {
     "command": "Write the command as a list, for example [python3, main.py].",
     "kind": "Use one of: table, plot, network, array, text.",
     "expect": "Write a list, for example '- {output: summary, column: mean, value: 3.5, tolerance: 0.01}'.",
-    "environment": "Write for example 'environment: {python: requirements.lock}', '{r: renv.lock}' or "
-    "'{r: [survival]}'.",
+    "environment": "Write for example 'environment: {python: requirements.lock}', '{r: renv.lock}', "
+    "'{r: [survival]}' or '{image: registry.example.org/lab/tool@sha256:…}'.",
+    "image": "An image is named by its digest, so that a version computes with the same one in years.",
 }

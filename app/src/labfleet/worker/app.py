@@ -132,7 +132,8 @@ def _get_ready() -> None:
     described = environment.describe()
     nursery = Nursery(settings.worker.work_directory / ATTEMPTS)
     nursery.open()
-    machine.starter = Starter(settings, slots, stopping.is_set, nursery, described)
+    registries = credential("registry_auth") if settings.images.sign_in else ""
+    machine.starter = Starter(settings, slots, stopping.is_set, nursery, described, registries=registries)
     machine.starter.take_over()
     machine.presence = Presence(settings, credential("worker_token"), slots, described, drain)
     machine.presence.start()

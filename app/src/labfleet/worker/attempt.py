@@ -128,7 +128,9 @@ class Shepherd:
         opening = threading.Thread(target=self._client.open, name="opening", daemon=True)
         opening.start()
         try:
-            return execution.run(lambda status_fd: sandbox.argv(spec, places, status_fd, prepared.libraries))
+            return execution.run(
+                lambda status_fd: sandbox.argv(spec, places, status_fd, prepared.libraries, prepared.image)
+            )
         finally:
             opening.join()
 

@@ -1,9 +1,9 @@
-"""Make an environment out of a lock file, in sandboxes of its own, one after the other.
+"""Make an environment out of a lock file, or of an image, in sandboxes of its own, one after the other.
 
-What each kind of environment does in them is its recipe (`uvrecipe.py`, `rrecipe.py`). Only a step that asks
-an index has the network, and no code of a package runs in it (unless the admin lets Python's source packages
-be built). All of it belongs to the attempt that asked first: it counts against its cores and its memory, and
-ends with it.
+What each kind of environment does in them is its recipe (`uvrecipe.py`, `rrecipe.py`, `imagerecipe.py`). Only
+a step that asks an index or a registry has the network, and no code of a package runs in it (unless the admin
+lets Python's source packages be built). All of it belongs to the attempt that asked first: it counts against
+its cores and its memory, and ends with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from labfleet.protocols.problems import InvalidProtocol
 from labfleet.worker import sandbox
@@ -67,6 +67,34 @@ class Done:
     words: str
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """What making an environment may take (seconds, bytes), and how people call it; `settings` are the
+    admin's names of both, `remedy` what its author may do."""
+
+    seconds: float
+    size: int
+    name: str = "environment"
+    doing: str = "building"
+    done: str = "built"
+    settings: tuple[str, str] = ("worker_environment_seconds", "worker_environment_bytes")
+    remedy: str = "Lock fewer packages"
+
+    @property
+    def too_slow(self) -> str:
+        """What is said when it took too long."""
+        what = f"{self.doing.capitalize()} the {self.name}"
+        return f"{what} took longer than {self.seconds:g} s ({self.settings[0]})."
+
+    @property
+    def too_large(self) -> str:
+        """What is said when it is too large."""
+        return (
+            f"The {self.name} is larger than {self.size // MIB} MiB. {self.remedy}, or ask your admin for "
+            f"more room ({self.settings[1]})."
+        )
+
+
 class Recipe(ABC):
     """How environments of one kind are made, for one attempt."""
 
@@ -75,9 +103,11 @@ class Recipe(ABC):
     ca_file: str | None
     """The authority of the index's certificate, where it is none of the machine's."""
 
+    allowance: Allowance
+
     @abstractmethod
-    def read(self, lock: str, content: bytes) -> int:
-        """How many packages the lock file names; `InvalidProtocol` for its faults."""
+    def read(self, lock: str, content: bytes) -> str:
+        """What is made (`2 packages of a.lock`); `InvalidProtocol` for the faults of a lock file."""
 
     @abstractmethod
     def make(self, build: Build) -> dict[str, str]:
@@ -86,6 +116,10 @@ class Recipe(ABC):
     def remark(self) -> str:
         """What every run with this environment is told, though it is no fault."""
         return ""
+
+    def described(self) -> dict[str, Any]:
+        """What else is kept with it."""
+        return {}
 
 
 class Build:
@@ -101,7 +135,6 @@ class Build:
     ) -> None:
         self.spec = spec
         self.places = places
-        self._limits = spec.host.packages
         self._capture = capture
         self._stop = stop
         self._say = say
@@ -110,30 +143,32 @@ class Build:
     def make(self, recipe: Recipe, lock: str, content: bytes, target: Path) -> Description:
         """Fill the empty directory `target`; what is in it now. `BadEnvironment` for what its author must
         mend, `NoEnvironment` for what may be better later."""
-        self._recipe, self.target = recipe, target
+        self._recipe, self.target, self._allowed = recipe, target, recipe.allowance
         try:
-            count = recipe.read(lock, content)
+            what = recipe.read(lock, content)
         except InvalidProtocol as error:
             raise BadEnvironment(f"The environment can't be built: {error.detail}") from None
-        self.say(f"{count} packages of {lock}")
-        self.note(f"building the environment: {count} packages of {lock}")
-        self._measured = f"{count} packages"
+        self.say(what)
+        self.note(f"{self._allowed.doing} the {self._allowed.name}: {what}")
+        self._measured = what
         started = time.monotonic()
-        self._bounds = Bounds(self.spec, target, self._tell)
+        self._bounds = Bounds(self.spec, target, self._allowed, self._tell)
         packages = recipe.make(self)
         remove(target / DOWNLOADS)
         size = self._size(target)
-        self.note(f"the environment is built: {size // MIB} MiB, {time.monotonic() - started:.0f} s")
-        return {"lock": lock, "bytes": size, "packages": packages, "remark": recipe.remark()}
+        took = f"{size // MIB} MiB, {time.monotonic() - started:.0f} s"
+        self.note(f"the {self._allowed.name} is {self._allowed.done}: {took}")
+        made = {"lock": lock, "bytes": size, "packages": packages, "remark": recipe.remark()}
+        return made | recipe.described()
 
     def note(self, text: str) -> None:
         """A line of ours in the attempt's log."""
         self._capture.note(text)
 
-    def say(self, text: str) -> None:
-        """How far it is. From now on this is told, and no longer its size."""
-        self._measured = ""
-        self._say(f"building the environment: {text}")
+    def say(self, text: str, *, measured: bool = False) -> None:
+        """How far it is. From now on this is told, and no longer its size, unless that is `measured`."""
+        self._measured = text if measured else ""
+        self._say(f"{self._allowed.doing} the {self._allowed.name}: {text}")
 
     def run(self, step: Step) -> Done:
         """How it ended by itself; what ended it otherwise is raised."""
@@ -155,23 +190,26 @@ class Build:
         if done.exit_code == 0:
             return
         if done.exit_code == TOO_LARGE_A_FILE or _LARGE.search(done.words):
-            raise BadEnvironment(_too_large(self._limits.environment_bytes))
+            raise BadEnvironment(self._allowed.too_large)
         if _ROOM.search(done.words):
-            raise NoEnvironment(f"The worker has no room for the environment: {one_line(done.words)}")
+            raise NoEnvironment(
+                f"The worker has no room for the {self._allowed.name}: {one_line(done.words)}"
+            )
         raise fault(done.words)
 
     def _tell(self, size: int) -> None:
         if size >= MIB and self._measured:
-            self._say(f"building the environment: {self._measured}, {size // MIB} MiB so far")
+            told = f"{self._measured}, {size // MIB} MiB so far"
+            self._say(f"{self._allowed.doing} the {self._allowed.name}: {told}")
 
     def _size(self, target: Path) -> int:
-        size, _ = usage(target, ENTRIES)
-        if size > self._limits.environment_bytes:
-            raise BadEnvironment(_too_large(self._limits.environment_bytes))
+        size, _ = usage(target, ENTRIES, linked=False)
+        if size > self._allowed.size:
+            raise BadEnvironment(self._allowed.too_large)
         return size
 
     def _over(self, ending: Ending) -> Exception:
-        if ending.exceeded == _too_slow(self._limits.build_seconds):
+        if ending.exceeded == self._allowed.too_slow:
             return NoEnvironment(ending.exceeded)
         return BadEnvironment(ending.exceeded)
 
@@ -214,7 +252,7 @@ class Build:
     def _rlimits(self) -> list[str]:
         bounds = {
             "nproc": PROCESSES,
-            "fsize": self._limits.environment_bytes,
+            "fsize": self._allowed.size,
             "nofile": sandbox.OPEN_FILES,
             "core": 0,
         }
@@ -224,14 +262,13 @@ class Build:
 class Bounds(Watch):
     """Time and size of a build as a whole. Memory is bounded by the attempt's unit alone."""
 
-    def __init__(self, spec: Spec, target: Path, tell: Callable[[int], None]) -> None:
-        packages = spec.host.packages
-        limits = replace(spec.limits, wall_seconds=packages.build_seconds)
+    def __init__(self, spec: Spec, target: Path, allowed: Allowance, tell: Callable[[int], None]) -> None:
+        limits = replace(spec.limits, wall_seconds=allowed.seconds)
         super().__init__(limits, target, Meter(group_of()))
-        self._packages = packages
+        self._allowed = allowed
         self._target = target
         self._tell = tell
-        self._end = time.monotonic() + packages.build_seconds
+        self._end = time.monotonic() + allowed.seconds
         self._look_at = 0.0
 
     def check(self, bwrap: int) -> None:
@@ -239,15 +276,15 @@ class Bounds(Watch):
         del bwrap
         now = time.monotonic()
         if now > self._end:
-            raise Exceeded(_too_slow(self._packages.build_seconds))
+            raise Exceeded(self._allowed.too_slow)
         if now >= self._look_at:
-            # What is installed and what was downloaded are links to the same files, and counted twice here.
-            size = usage(self._target, ENTRIES)[0]
+            # What is installed and what was downloaded are links to the same files, or two forms of the same.
+            size = usage(self._target, ENTRIES, linked=False)[0]
             # A large one takes a while to look through.
             self._look_at = time.monotonic() + max(LOOK_SECONDS, 20 * (time.monotonic() - now))
             self._tell(size)
-            if size > 2 * self._packages.environment_bytes:
-                raise Exceeded(_too_large(self._packages.environment_bytes))
+            if size > 2 * self._allowed.size:
+                raise Exceeded(self._allowed.too_large)
 
     def unbearable(self, bwrap: int) -> bool:
         """There is nothing that a build that is ended has to save."""
@@ -289,14 +326,3 @@ def one_line(words: str) -> str:
     _, found, reason = words.partition("error:")
     text = " ".join((reason if found else words).split())
     return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
-
-
-def _too_slow(seconds: float) -> str:
-    return f"Building the environment took longer than {seconds:g} s (worker_environment_seconds)."
-
-
-def _too_large(most: int) -> str:
-    return (
-        f"The environment is larger than {most // MIB} MiB. Lock fewer packages, or ask your admin for more "
-        "room (worker_environment_bytes)."
-    )

@@ -1,7 +1,8 @@
 """What a protocol's manifest asks for by `environment`, before its command is run.
 
 An environment is made once for the content of its lock file and this machine's Python or R, whichever
-protocol or version asks for it; R packages that are only named must be there.
+protocol or version asks for it, and a container image once for its digest; R packages that are only named
+must be there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import platform
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from labfleet.worker.capture import Capture
 from labfleet.worker.environments import Description, Environment, Environments
 from labfleet.worker.execution import Ending
 from labfleet.worker.outputs import BadOutput, opened
-from labfleet.worker.sandbox import ENVIRONMENT, LIBRARY, Places
-from labfleet.worker.spec import Spec
+from labfleet.worker.sandbox import ENVIRONMENT, LIBRARY, TREE, Image, Places
+from labfleet.worker.spec import REGISTRIES, Spec
 
 PYTHON = "/usr/bin/python3"
 FORMAT = 1
@@ -67,10 +69,12 @@ class Stopped(Unprepared):
 
 @dataclass
 class Prepared:
-    """What was asked for is there until `release`: `libraries`, by their places in the sandbox. `told` goes
-    into the provenance; `spoke` says that the attempt's progress told of its making, which is over now."""
+    """What was asked for is there until `release`: `libraries`, by their places in the sandbox, or an
+    `image`. `told` goes into the provenance; `spoke` says that the attempt's progress told of its making,
+    which is over now."""
 
     libraries: dict[str, Path] = field(default_factory=dict)
+    image: Image | None = None
     spoke: bool = False
     told: dict[str, str] = field(default_factory=dict)
     held: list[Environment] = field(default_factory=list)
@@ -114,9 +118,13 @@ class Preparation:
             ):
                 if wanted := self._spec.environment.get(field_name):
                     self._prepare(prepared, field_name, wanted)
+            if image := self._spec.environment.get("image"):
+                self._prepare_image(prepared, image)
         except BaseException:
             prepared.release()
             raise
+        finally:
+            (self._places.directory / REGISTRIES).unlink(missing_ok=True)
         prepared.spoke = self._spoke
         return prepared
 
@@ -134,6 +142,29 @@ class Preparation:
             packages = self._installed(wanted)
         prepared.told[f"{kind.name} packages"] = _list(packages)
 
+    def _prepare_image(self, prepared: Prepared, image: str) -> None:
+        host = self._spec.host
+        if not host.images.enabled:
+            raise NoEnvironment(f"The worker {host.name} runs no container images (worker_images).")
+        key = _key({"image": self._identity(image)})
+        environment = self._kept(key, "image", image, b"")
+        prepared.held.append(environment)
+        prepared.image = Image(environment.path / TREE, environment.description["variables"])
+        prepared.told["Container image"] = image
+        prepared.told["Container image digest"] = environment.description["digest"]
+
+    def _identity(self, image: str) -> str:
+        """What it is called everywhere: by its digest, or by that of its archive."""
+        from labfleet.protocols.images import is_archive, read_reference  # noqa: PLC0415
+
+        if not is_archive(image):
+            return read_reference(image).digest
+        try:
+            with opened(self._places.protocol, image) as file, open(file.fd, "rb", closefd=False) as stream:
+                return f"archive {hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        except (FileNotFoundError, BadOutput):
+            raise BadEnvironment(f"The protocol has no archive {image} (environment: image).") from None
+
     def _installed(self, names: list[str]) -> dict[str, str]:
         try:
             return rpackages.versions(names, self._spec.host.name)
@@ -141,14 +172,16 @@ class Preparation:
             raise BadEnvironment(str(error)) from None
 
     def _environment(self, field_name: str, lock: str) -> Environment:
-        packages = self._spec.host.packages
-        if not packages.directory:
-            raise NoEnvironment("This worker has no place for environments.")
         if field_name == "r" and not rpackages.r_version():
             told = f"There is no R on the worker {self._spec.host.name}."
             raise BadEnvironment(f"{told} Ask your admin to add r-base-core (worker_packages).")
         content = self._lock_file(field_name, lock)
-        key = key_of(field_name, lock, content)
+        return self._kept(key_of(field_name, lock, content), field_name, lock, content)
+
+    def _kept(self, key: str, field_name: str, lock: str, content: bytes) -> Environment:
+        packages = self._spec.host.packages
+        if not packages.directory:
+            raise NoEnvironment("This worker has no place for environments.")
         kept = Environments(Path(packages.directory), packages.cache_bytes)
         environment = kept.obtain(
             key, lambda target: self._make(field_name, lock, content, target), self._wait
@@ -168,10 +201,16 @@ class Preparation:
     def _make(self, field_name: str, lock: str, content: bytes, target: Path) -> Description:
         # Imported where they are needed: most attempts find their environment made.
         from labfleet.worker.building import Build, Recipe  # noqa: PLC0415
+        from labfleet.worker.imagerecipe import ImageRecipe  # noqa: PLC0415
         from labfleet.worker.rrecipe import RRecipe  # noqa: PLC0415
         from labfleet.worker.uvrecipe import UvRecipe  # noqa: PLC0415
 
-        recipe: Recipe = RRecipe(self._spec) if field_name == "r" else UvRecipe(self._spec)
+        recipes: dict[str, Callable[[Spec], Recipe]] = {
+            "r": RRecipe,
+            "python": UvRecipe,
+            "image": ImageRecipe,
+        }
+        recipe = recipes[field_name](self._spec)
         build = Build(self._spec, self._places, self._capture, self._stop, self._say)
         return build.make(recipe, lock, content, target)
 
@@ -192,17 +231,17 @@ class Preparation:
 def key_of(field_name: str, lock: str, content: bytes) -> str:
     """The name of an environment: by everything that it depends on. What is installed is pinned by hashes, so
     that it does not matter from where it comes."""
-    facts: dict[str, object] = {
-        "format": FORMAT,
-        "lock": hashlib.sha256(content).hexdigest(),
-        "machine": platform.machine(),
-        "system": sys.platform,
-    }
+    facts: dict[str, object] = {"lock": hashlib.sha256(content).hexdigest()}
     if field_name == "r":
         facts["r"] = rpackages.r_version()
     else:
         facts |= {"kind": Path(lock).suffix == ".toml", "python": Path(PYTHON).resolve().name}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return _key(facts)
+
+
+def _key(facts: dict[str, object]) -> str:
+    known = {"format": FORMAT, "machine": platform.machine(), "system": sys.platform, **facts}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _list(versions: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ import psutil
 
 from labfleet.config import WorkerSettings
 from labfleet.log import get_logger
+from labfleet.names import IMAGES_TAG
 from labfleet.worker import metrics
 from labfleet.worker.client import Away, Client, Refused
 from labfleet.worker.slots import Slots
@@ -42,6 +43,7 @@ class Presence(threading.Thread):
     ) -> None:
         super().__init__(name="presence", daemon=True)
         self._settings = settings.worker
+        self._tags = [*settings.worker.tags, *([IMAGES_TAG] if settings.images.enabled else [])]
         self._front_ends = settings.front_ends
         self._token = token
         self._slots = slots
@@ -100,7 +102,7 @@ class Presence(threading.Thread):
         memory = psutil.virtual_memory()
         return {
             "keys": list(self._settings.keys),
-            "tags": list(self._settings.tags),
+            "tags": list(dict.fromkeys(self._tags)),
             "slots": self._settings.slots,
             "free_slots": self._slots.free(),
             "cores": os.cpu_count() or 1,

@@ -18,7 +18,7 @@ from labfleet.protocols import cran
 from labfleet.protocols.cran import Fault, Found
 from labfleet.protocols.renvlock import BASE, Lock, read_lock
 from labfleet.worker import rpackages, sandbox
-from labfleet.worker.building import DOWNLOADS, MAX_WORDS, Build, Recipe, Step, one_line
+from labfleet.worker.building import DOWNLOADS, MAX_WORDS, Allowance, Build, Recipe, Step, one_line
 from labfleet.worker.preparing import PYTHON, BadEnvironment, NoEnvironment
 from labfleet.worker.sandbox import LIBRARY, PROTOCOL
 from labfleet.worker.spec import Spec
@@ -50,14 +50,15 @@ class RRecipe(Recipe):
         self._worker = spec.host.name
         self._tarballs = spec.environment.get("tarballs") or ""
         self._cores = spec.cores
+        self.allowance = Allowance(self._packages.build_seconds, self._packages.environment_bytes)
         self.ca_file = self._packages.r_ca_file
         self._file = ""
         self._lock = Lock("", ())
 
-    def read(self, lock: str, content: bytes) -> int:
+    def read(self, lock: str, content: bytes) -> str:
         """The packages of an `renv.lock` with hashes."""
         self._file, self._lock = lock, read_lock(lock, content)
-        return len(self._lock.pins)
+        return f"{len(self._lock.pins)} packages of {lock}"
 
     def make(self, build: Build) -> dict[str, str]:
         """A step to fetch, one for each package, one to load them."""

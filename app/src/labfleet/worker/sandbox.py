@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from labfleet.worker.spec import Limits, Spec
 
@@ -19,6 +20,11 @@ PARAMETERS, PROGRESS = f"{ROOT}/parameters.json", f"{ROOT}/progress"
 ENVIRONMENT, LIBRARY = f"{ROOT}/environment", f"{ROOT}/library"
 """Where a protocol's Python environment and its R library lie, also while they are built: their programs name
 the place."""
+IMAGE, TREE = f"{ROOT}/image", "root"
+"""Where a container image is unpacked, and the tree of its files below that: in an attempt it is the root."""
+BUSYBOX, OWN_BUSYBOX = "/usr/bin/busybox", f"{ROOT}/busybox"
+"""Sets limits where the image is in the place of the machine's programs: it is bound to no library, so that
+nothing of an image runs before they are set."""
 R_VARIABLES = {
     **dict.fromkeys(("R_LIBS", "R_LIBS_SITE", "R_LIBS_USER"), LIBRARY),
     "R_ENVIRON": "/dev/null",
@@ -89,23 +95,38 @@ class Places:
             progress.write(f"0.00 {text}\n")
 
 
+@dataclass(frozen=True)
+class Image:
+    """A container image in the place of the machine's programs: the tree of its files, and the variables that
+    it sets."""
+
+    tree: Path
+    variables: Mapping[str, str]
+
+
 def argv(
-    spec: Spec, places: Places, status_fd: int, libraries: Mapping[str, Path] | None = None
+    spec: Spec,
+    places: Places,
+    status_fd: int,
+    libraries: Mapping[str, Path] | None = None,
+    image: Image | None = None,
 ) -> list[str]:
     """bubblewrap's whole command line; it reports the child's exit on `status_fd`.
 
-    `libraries` are the protocol's own, by the place that each has in the sandbox.
+    `libraries` are the protocol's own, by the place that each has in the sandbox; with an `image` nothing is
+    seen of the machine's programs.
     """
     own = libraries or {}
+    extra = spec.host.readonly_paths
     return [
         BWRAP,
         *isolation(status_fd),
-        *system(spec.host.readonly_paths),
+        *(_image(image.tree, extra) if image else system(extra)),
         *(word for place, path in own.items() for word in ("--ro-bind", str(path), place)),
         *_attempt(places, spec.limits),
-        *_environment(spec, own),
+        *_environment(spec, own, image.variables if image else {}),
         "--",
-        *_rlimits(spec.limits),
+        *(_limits_in_an_image(spec.limits) if image else _rlimits(spec.limits)),
         *spec.command,
     ]
 
@@ -133,6 +154,33 @@ def system(extra: Iterable[str]) -> list[str]:
         words += _link_or_bind(link)
     for path in (*SYSTEM_FILES, *extra):
         words += ["--ro-bind-try", path, path]
+    return words
+
+
+def _image(tree: Path, extra: Iterable[str]) -> list[str]:
+    """The image's files and `extra` of the machine's, read-only, in a root that is the sandbox's own."""
+    shown = [path for path in extra if os.path.lexists(path)]
+    words = _branch(tree, "", {path: PurePosixPath(path) for path in shown})
+    for path in shown:
+        words += ["--ro-bind", path, path]
+    return [*words, "--ro-bind", BUSYBOX, OWN_BUSYBOX]
+
+
+def _branch(tree: Path, place: str, others: Mapping[str, PurePosixPath]) -> list[str]:
+    """What is at `place` in an image's tree, but not where others come: a directory on the way to one of them
+    is made anew of its parts, for nothing can be added to one that is the image's."""
+    words: list[str] = []
+    for path in sorted(tree.iterdir()):
+        here = f"{place}/{path.name}"
+        on_the_way = any(PurePosixPath(here) in other.parents for other in others.values())
+        if here in others or (on_the_way and (path.is_symlink() or not path.is_dir())):
+            continue
+        if on_the_way:
+            words += ["--dir", here, *_branch(path, here, others)]
+        elif path.is_symlink():
+            words += ["--symlink", os.readlink(path), here]  # noqa: PTH115  (the text of the link)
+        else:
+            words += ["--ro-bind", str(path), here]
     return words
 
 
@@ -166,19 +214,20 @@ def scratch_bytes(limits: Limits) -> int:
     return limits.memory_bytes // 2
 
 
-def _environment(spec: Spec, libraries: Mapping[str, Path]) -> list[str]:
+def _environment(spec: Spec, libraries: Mapping[str, Path], image: Mapping[str, str]) -> list[str]:
     cores = str(spec.cores)
     python = ENVIRONMENT in libraries
     values = {
-        **({"VIRTUAL_ENV": ENVIRONMENT} if python else {}),
-        **(R_VARIABLES if LIBRARY in libraries else {}),
-        "PATH": f"{ENVIRONMENT}/bin:{PATH}" if python else PATH,
-        "HOME": "/tmp",  # noqa: S108  (the sandbox's own)
-        "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",
-        "USER": "scientist",
         "OMP_NUM_THREADS": cores,
         "OPENBLAS_NUM_THREADS": cores,
+        "PATH": f"{ENVIRONMENT}/bin:{PATH}" if python else PATH,
+        **image,
+        **({"VIRTUAL_ENV": ENVIRONMENT} if python else {}),
+        **(R_VARIABLES if LIBRARY in libraries else {}),
+        "HOME": "/tmp",  # noqa: S108  (the sandbox's own)
+        "TMPDIR": "/tmp",  # noqa: S108
+        "USER": "scientist",
         "LABFLEET_PARAMETERS": PARAMETERS,
         "LABFLEET_INPUTS": INPUTS,
         "LABFLEET_OUTPUTS": OUTPUTS,
@@ -199,7 +248,42 @@ def _rlimits(limits: Limits) -> list[str]:
     they use), but no shared memory; RLIMIT_AS is a wide bound for that. The sum over all processes is
     the unit's `MemoryMax=` and the watch's (`watch.py`).
     """
-    bounds = {
+    bounds = _bounds(limits)
+    return ["/usr/bin/prlimit", *(f"--{name}={bound}" for name, bound in bounds.items()), "--"]
+
+
+def _limits_in_an_image(limits: Limits) -> list[str]:
+    """The same by a program that needs nothing of the machine's. Bytes are counted by the KiB there, and in a
+    file by half of one. By a name it would rather run a part of itself, so the image's own is looked for."""
+    bounds = _bounds(limits)
+    units = {"data": ("d", 1024), "as": ("v", 1024), "fsize": ("f", 512)}
+    letters = {"nproc": ("u", 1), "nofile": ("n", 1), "core": ("c", 1)}
+    told = " ".join(
+        f"-{letter} {bounds[name] // unit}" for name, (letter, unit) in {**units, **letters}.items()
+    )
+    return [OWN_BUSYBOX, "sh", "-c", f"ulimit {told} || exit 126; {_FIND}", "labfleet"]
+
+
+_FIND = """
+unset SHLVL PWD OLDPWD
+case $1 in */*) exec "$@" ;; esac
+set -f
+IFS=:
+for folder in $PATH; do
+    if [ -f "$folder/$1" ] && [ -x "$folder/$1" ]; then
+        program=$folder/$1
+        unset IFS
+        shift
+        exec "$program" "$@"
+    fi
+done
+echo "$1: the image has no such program in $PATH" >&2
+exit 127
+"""
+
+
+def _bounds(limits: Limits) -> dict[str, int]:
+    return {
         "data": limits.memory_bytes,
         "as": 4 * limits.memory_bytes + 2 * 1024**3,
         "nproc": limits.processes,
@@ -207,4 +291,3 @@ def _rlimits(limits: Limits) -> list[str]:
         "nofile": OPEN_FILES,
         "core": 0,
     }
-    return ["/usr/bin/prlimit", *(f"--{name}={bound}" for name, bound in bounds.items()), "--"]

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T", "Limits", "Input")
-SPEC, TOKEN, FINISHED = "attempt.json", "token", "finished"
-"""Files of an attempt's directory. `finished` is written when the server has taken the ending."""
+SPEC, TOKEN, FINISHED, REGISTRIES = "attempt.json", "token", "finished", "registries.json"
+"""Files of an attempt's directory. `finished` is written when the server has taken the ending; what opens
+registries (`registries.json`) is there while an image is fetched."""
 UNIT_PREFIX = "labfleet-attempt-"
 """How the names of attempts' units begin."""
 STOP_SIGNAL = signal.SIGURG
@@ -75,11 +76,25 @@ class Packages:
 
 
 @dataclass(frozen=True)
+class Images:
+    """Whether container images are run here; from which registries they are fetched, in which folder the site
+    keeps some, who vouches for a registry (`ca_file`, beside the public authorities), and what unpacking one
+    may take."""
+
+    enabled: bool = False
+    registries: tuple[str, ...] = ()
+    folder: str = ""
+    ca_file: str | None = None
+    max_seconds: float = 1800
+    max_bytes: int = 8 * 1024**3
+
+
+@dataclass(frozen=True)
 class Host:
     """What the worker says of itself: where to report, how patient to be, what to show the sandbox, what
     results depend on (`environment`), where protocols that were fetched before lie, how environments of
-    protocols are made (`packages`), where the webserver's store is mounted, if it is (`store_mount`), and how
-    attempts let services go first (`scheduling`)."""
+    protocols are made (`packages`, `images`), where the webserver's store is mounted, if it is
+    (`store_mount`), and how attempts let services go first (`scheduling`)."""
 
     url: str
     ca_file: str | None
@@ -93,6 +108,7 @@ class Host:
     name: str = ""
     store_mount: str = ""
     scheduling: Literal["nice", "idle"] = "nice"
+    images: Images = Images()
 
 
 @dataclass(frozen=True)
@@ -117,12 +133,19 @@ class Spec:
         """Path of the attempt API for this attempt."""
         return attempt_path(self.task, self.number)
 
-    def save(self, directory: Path, token: str) -> None:
-        """Write the attempt's files; the token's is for its owner's eyes only."""
+    def save(self, directory: Path, token: str, registries: str = "") -> None:
+        """Write the attempt's files; those of its token and of what opens registries are for their owner's
+        eyes only."""
         (directory / SPEC).write_text(json.dumps(asdict(self)), encoding="utf-8")
-        descriptor = os.open(directory / TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(token)
+        _seal(directory / TOKEN, token)
+        if registries and self.environment.get("image"):
+            _seal(directory / REGISTRIES, registries)
+
+
+def _seal(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def attempt_path(task: str, number: int) -> str:
@@ -163,7 +186,14 @@ def load(directory: Path) -> Spec:
     raw = json.loads((directory / SPEC).read_text(encoding="utf-8"))
     host = raw["host"]
     packages = host["packages"] | {"r_index_urls": tuple(host["packages"].get("r_index_urls", ()))}
-    host |= {"readonly_paths": tuple(host["readonly_paths"]), "packages": Packages(**packages)}
+    # Written by the release before this one it has none.
+    images = host.get("images", {})
+    images |= {"registries": tuple(images.get("registries", ()))}
+    host |= {
+        "readonly_paths": tuple(host["readonly_paths"]),
+        "packages": Packages(**packages),
+        "images": Images(**images),
+    }
     return Spec(
         **{
             **raw,

@@ -21,7 +21,7 @@ from labfleet.worker.nursery_client import SUCCESS, Nursery, Wait
 from labfleet.worker.patience import Patience
 from labfleet.worker.removal import remove
 from labfleet.worker.slots import Slots
-from labfleet.worker.spec import FINISHED, Host, Packages, attempt_path, from_claim
+from labfleet.worker.spec import FINISHED, Host, Images, Packages, attempt_path, from_claim
 from labfleet.worker.verdict import system_failure
 
 log = get_logger(__name__)
@@ -61,7 +61,8 @@ class _Clients(threading.local):
 
 
 class Starter:
-    """Runs orders, each to its end, in whatever thread calls."""
+    """Runs orders, each to its end, in whatever thread calls. `registries` is what opens registries of
+    images, as `containers-auth.json` (5) says."""
 
     def __init__(
         self,
@@ -70,8 +71,11 @@ class Starter:
         stopping: Callable[[], bool],
         nursery: Nursery,
         environment: dict[str, str],
+        *,
+        registries: str = "",
     ) -> None:
         self._settings = settings
+        self._registries = registries
         self._nursery = nursery
         self._environment = environment
         self._slots = slots
@@ -134,7 +138,7 @@ class Starter:
         crash.point("worker_after_claim")
         directory.mkdir(mode=0o700)
         spec = from_claim(order.task, order.number, claim, self._host(order.front_end, front_end))
-        spec.save(directory, order.token)
+        spec.save(directory, order.token, self._registries)
         wait = self._nursery.start(spec, directory)
         metrics.STARTED.inc()
         crash.point("worker_after_start")
@@ -187,6 +191,7 @@ class Starter:
             name=worker.name,
             store_mount=str(worker.store_mount) if worker.store_mount else "",
             scheduling=worker.attempt_scheduling,
+            images=self._images(),
         )
 
     def _packages(self) -> Packages:
@@ -201,6 +206,17 @@ class Starter:
             build_seconds=settings.build_seconds,
             environment_bytes=settings.environment_bytes,
             cache_bytes=settings.cache_bytes,
+        )
+
+    def _images(self) -> Images:
+        settings = self._settings.images
+        return Images(
+            enabled=settings.enabled,
+            registries=tuple(settings.registries),
+            folder=str(settings.folder) if settings.folder else "",
+            ca_file=str(settings.ca_file) if settings.ca_file else None,
+            max_seconds=settings.max_seconds,
+            max_bytes=settings.max_bytes,
         )
 
     def take_over(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from labfleet.protocols.lockfile import Pin, line_named, read_lock
 from labfleet.worker import sandbox
-from labfleet.worker.building import DOWNLOADS, Build, Recipe, Step, one_line
+from labfleet.worker.building import DOWNLOADS, Allowance, Build, Recipe, Step, one_line
 from labfleet.worker.preparing import PYTHON, BadEnvironment, NoEnvironment
 from labfleet.worker.sandbox import ENVIRONMENT, PROTOCOL
 from labfleet.worker.spec import Spec
@@ -37,14 +37,15 @@ class UvRecipe(Recipe):
         self._packages = spec.host.packages
         self._wheels = spec.environment.get("wheels") or ""
         self._cores = str(spec.cores)
+        self.allowance = Allowance(self._packages.build_seconds, self._packages.environment_bytes)
         self.ca_file = self._packages.ca_file
         self._lock = ""
         self._pins: list[Pin] = []
 
-    def read(self, lock: str, content: bytes) -> int:
+    def read(self, lock: str, content: bytes) -> str:
         """The packages of a lock file with hashes."""
         self._lock, self._pins = lock, read_lock(lock, content)
-        return len(self._pins)
+        return f"{len(self._pins)} packages of {lock}"
 
     def make(self, build: Build) -> dict[str, str]:
         """Three steps."""

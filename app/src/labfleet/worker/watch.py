@@ -105,16 +105,22 @@ def require_room(outputs: Path, limits: Limits) -> None:
         raise Exceeded(f"It wrote more than {OUTPUT_FILES} output files. Pack them into one.")
 
 
-def usage(directory: Path, most: int) -> tuple[int, int]:
-    """Bytes on the disk and number of entries below `directory`; counting ends above `most` entries."""
+def usage(directory: Path, most: int, *, linked: bool = True) -> tuple[int, int]:
+    """Bytes on the disk and number of entries below `directory`; counting ends above `most` entries. A file
+    with several names counts as often, or, unless `linked`, once."""
     size = files = 0
+    seen: set[int] = set()
     waiting = [os.fspath(directory)]
     while waiting and files <= most:
         try:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
                     files += 1
-                    size += entry.stat(follow_symlinks=False).st_blocks * BLOCK
+                    found = entry.stat(follow_symlinks=False)
+                    if linked or found.st_nlink == 1 or found.st_ino not in seen:
+                        size += found.st_blocks * BLOCK
+                    if not linked and found.st_nlink > 1:
+                        seen.add(found.st_ino)
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
         except OSError:

@@ -74,6 +74,11 @@ def test_reasons_that_lie_in_the_task(
     [
         ({"key": "julia"}, "key", "No worker serves the key 'julia'; served are: python."),
         ({"tags": ["gpu"]}, "tags", "No worker that serves 'python' has the tags gpu."),
+        (
+            {"tags": ["images"]},
+            "tags",
+            "No worker that serves 'python' runs container images. Ask your admin (worker_images).",
+        ),
         ({"cores": 9}, "cores", "It needs 9 cores; the largest worker that serves 'python' has 8."),
         (
             {"memory_bytes": 2**40},

@@ -19,7 +19,7 @@ import pytest
 from attempt_server import Attempt, FrontEnd
 from broker import TestBroker
 
-from labfleet.worker.spec import Host, Packages, from_claim
+from labfleet.worker.spec import Host, Images, Packages, from_claim
 
 NOBODY = 65534
 
@@ -93,6 +93,9 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
         patience: float = 10,
         grace: float = 1.0,
         packages: dict[str, Any] | None = None,
+        images: dict[str, Any] | None = None,
+        registries: str = "",
+        readonly: tuple[str, ...] = (),
         store: Path | None = None,
         scheduling: Literal["nice", "idle"] = "nice",
         before: str = "",
@@ -109,15 +112,18 @@ def shepherd(front_end: FrontEnd, work: Path) -> Iterator[Callable[..., Shepherd
             None,
             grace,
             patience,
-            (),
+            readonly,
             {"os": "Test 1.0"},
             *cache,
             made,
             "worker1",
             str(store or ""),
             scheduling,
+            Images(**(images or {})),
         )
-        from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(directory, attempt.token)
+        from_claim(attempt.task, 1, attempt.answer_to_claim(), host).save(
+            directory, attempt.token, registries
+        )
         if os.getuid() == 0:
             for path in (directory, *directory.iterdir()):
                 os.chown(path, NOBODY, NOBODY)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import escapes
 import pytest
 from attempt_server import FrontEnd
 
@@ -374,103 +374,16 @@ def test_a_hostile_archive_is_refused(shepherd: Start, name: str) -> None:
     assert "leads out" in said["message"]
 
 
-PROBE = """
-import json, os, sys
-findings = {}
-def probe(name, action):
-    try:
-        findings[name] = repr(action())
-    except BaseException as error:
-        findings[name] = f"{type(error).__name__}: {error}"
-"""
-
-
-def findings(shepherd: Start, code: str, **values: Any) -> dict[str, str]:
-    code = f"{PROBE}{code}\nprint(json.dumps(findings))"
-    run = shepherd(code, **values)
-    assert run.wait()["outcome"] == "success", run.attempt.log
-    found: dict[str, str] = json.loads(run.attempt.log)
-    return found
-
-
 def test_what_the_sandbox_shows(shepherd: Start) -> None:
-    found = findings(
-        shepherd,
-        """
-import socket, subprocess, glob
-probe("network", lambda: socket.create_connection(("127.0.0.1", 22), 1))
-probe("interfaces", lambda: sorted(n for _, n in socket.if_nameindex()))
-probe("processes", lambda: len(glob.glob("/proc/[0-9]*")))
-probe("environment", lambda: sorted(os.environ))
-probe("root", lambda: sorted(os.listdir("/")))
-probe("etc", lambda: sorted(os.listdir("/etc")))
-probe("shadow", lambda: open("/etc/shadow").read())
-probe("user", lambda: (os.getuid(), __import__("pwd").getpwuid(os.getuid()).pw_name))
-probe("userns", lambda: subprocess.run(["unshare", "-U", "true"], capture_output=True).returncode)
-probe("mount", lambda: subprocess.run(["mount", "-t", "tmpfs", "x", "/tmp"], capture_output=True).returncode)
-probe("hostname", socket.gethostname)
-probe("ptrace", lambda: os.kill(1, 0))
-for path in ("/x", "/dev/x", "/etc/x", "/usr/x", "/labfleet/x", "/labfleet/protocol/x", "/labfleet/inputs/x"):
-    probe(path, lambda: open(path, "w"))
-""",
-        outputs={},
-    )
-    assert "Error" in found["network"]
-    assert found["interfaces"] == "['lo']"
-    assert int(found["processes"]) <= 4
-    assert not {"PYTHONPATH", "CREDENTIALS_DIRECTORY", "DBUS_SESSION_BUS_ADDRESS"} & set(found["environment"])
-    assert "home" not in found["root"]
-    assert "root" not in found["root"].replace("'sbin'", "")
-    assert "run" not in found["root"]
-    assert "shadow" not in found["etc"]
-    assert "FileNotFoundError" in found["shadow"]
-    assert found["user"] == "(1000, 'scientist')"
-    assert found["userns"] == "1"
-    assert found["mount"] != "0"
-    assert found["hostname"] == "'sandbox'"
-    for path in (
-        "/x",
-        "/dev/x",
-        "/etc/x",
-        "/usr/x",
-        "/labfleet/x",
-        "/labfleet/protocol/x",
-        "/labfleet/inputs/x",
-    ):
-        assert "Read-only" in found[path], path
+    escapes.require_hidden(escapes.findings(shepherd, escapes.LOOKS, outputs={}))
 
 
 def test_what_the_sandbox_bounds(shepherd: Start) -> None:
-    found = findings(
-        shepherd,
-        """
-import time
-def forks():
-    for count in range(1000):
-        if os.fork() == 0:
-            time.sleep(20)
-            os._exit(0)
-def fill(path):
-    with open(path, "wb") as file:
-        for _ in range(1000):
-            file.write(b"x" * 2**20)
-probe("file", lambda: fill(os.environ["LABFLEET_OUTPUTS"] + "/big"))
-os.remove(os.environ["LABFLEET_OUTPUTS"] + "/big")
-probe("scratch", lambda: [fill(f"/tmp/{n}") for n in range(1000)])
-probe("shared memory", lambda: [fill(f"/dev/shm/{n}") for n in range(1000)])
-probe("forks", forks)
-""",
-        limits={"output_bytes": 400 * 1024**2, "memory_bytes": 256 * 1024**2, "processes": 20},
-        outputs={},
-    )
-    assert "File too large" in found["file"]
-    assert "No space left" in found["scratch"]
-    assert "No space left" in found["shared memory"]
-    assert "BlockingIOError" in found["forks"]
+    escapes.require_bounded(escapes.findings(shepherd, escapes.GRABS, limits=escapes.LIMITS, outputs={}))
 
 
 def test_services_of_the_machine_go_first(shepherd: Start) -> None:
-    found = findings(shepherd, 'probe("niceness", lambda: os.nice(0))', outputs={})
+    found = escapes.findings(shepherd, 'probe("niceness", lambda: os.nice(0))', outputs={})
     assert found["niceness"] == str(os.nice(0) + 10)
 
 
@@ -479,7 +392,7 @@ def test_only_idle_processors_where_that_is_set(shepherd: Start) -> None:
 probe("policy", lambda: os.sched_getscheduler(0))
 probe("way back", lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)))
 """
-    found = findings(shepherd, code, outputs={}, scheduling="idle")
+    found = escapes.findings(shepherd, code, outputs={}, scheduling="idle")
     assert found["policy"] == str(os.SCHED_IDLE)
     assert "PermissionError" in found["way back"]
 
@@ -514,7 +427,7 @@ def test_attempts_do_not_see_each_other(shepherd: Start, work: Path) -> None:
     first = shepherd(SLEEPER)
     wait_for(lambda: b"started" in first.attempt.log)
 
-    found = findings(
+    found = escapes.findings(
         shepherd,
         f"""
 probe("files", lambda: os.listdir({str(first.directory)!r}))

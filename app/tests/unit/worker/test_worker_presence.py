@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labfleet.config import FrontEndSection, WorkerSection, WorkerSettings
+from labfleet.config import FrontEndSection, ImagesSection, WorkerSection, WorkerSettings
 from labfleet.web.api.schemas import FinishIn, PresenceIn
 from labfleet.worker.environment import describe
 from labfleet.worker.execution import Ending
@@ -26,6 +26,16 @@ def test_the_server_takes_the_report(tmp_path: Path) -> None:
     assert report.model_dump() == told
     assert (report.tags, report.free_slots, report.stopping) == (["large"], 3, False)
     assert report.environment["kernel"]
+
+
+def test_a_worker_that_runs_images_says_so(tmp_path: Path) -> None:
+    settings = WorkerSettings.model_construct(
+        worker=WorkerSection(name="w1", tags=["large"], work_directory=tmp_path),
+        images=ImagesSection(enabled=True),
+        front_ends={},
+    )
+    told = Presence(settings, "lw_x", Slots(1, set), {}, lambda _: None).report()
+    assert told["tags"] == ["large", "images"]
 
 
 def test_the_server_takes_the_ending() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -102,3 +103,88 @@ def test_a_library_of_r_is_read_only_and_the_only_one(spec: Spec, places: Places
     assert values["RENV_CONFIG_AUTOLOADER_ENABLED"] == "FALSE"
     assert values["PATH"] == sandbox.PATH
     assert "VIRTUAL_ENV" not in values
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The files of an image."""
+    tree = tmp_path / "tree"
+    for name in ("usr/bin", "etc", "opt/own", "srv"):
+        (tree / name).mkdir(parents=True)
+    (tree / "bin").symlink_to("usr/bin")
+    (tree / "entrypoint.sh").write_text("")
+    (tree / "srv/away").symlink_to("/etc")
+    return tree
+
+
+def test_an_image_is_in_the_place_of_the_machines_programs(spec: Spec, places: Places, tree: Path) -> None:
+    words = argv(spec, places, 7, image=sandbox.Image(tree, {}))
+
+    shown = {words[i + 2]: words[i + 1] for i, word in enumerate(words) if word == "--ro-bind"}
+    for name in ("/usr", "/etc", "/entrypoint.sh"):
+        assert shown[name] == f"{tree}{name}"
+    assert words[words.index("--symlink") + 1 :][:2] == ["usr/bin", "/bin"]
+    own = {str(path) for path in (places.directory, tree)}
+    machine = {path for path in shown.values() if not any(path.startswith(place) for place in own)}
+    assert machine == {sandbox.BUSYBOX}
+    # Of the machine /etc/passwd and its like come after the image's own /etc.
+    assert list(shown).index("/etc/passwd") > list(shown).index("/etc")
+    assert words[words.index("--remount-ro") :].count("--remount-ro") == 2
+    for option in ("--unshare-all", "--disable-userns", "--clearenv"):
+        assert option in words
+    assert "--share-net" not in words
+
+
+def test_in_an_image_the_limits_come_first(spec: Spec, places: Places, tree: Path) -> None:
+    words = argv(spec, places, 7, image=sandbox.Image(tree, {}))
+
+    inside = words[words.index("--") + 1 :]
+    assert inside[:3] == [sandbox.OWN_BUSYBOX, "sh", "-c"]
+    assert inside[3].startswith("ulimit ")
+    for limit in (f"-d {spec.limits.memory_bytes // 1024} ", f"-u {spec.limits.processes} ", "-c 0 ||"):
+        assert limit in inside[3]
+    assert tuple(inside[-2:]) == spec.command
+
+
+def test_variables_of_an_image_do_not_replace_the_sandboxs(spec: Spec, places: Places, tree: Path) -> None:
+    own = {
+        "PATH": "/opt/bin",
+        "LANG": "de",
+        "X": "y",
+        "HOME": "/root",
+        "LABFLEET_OUTPUTS": "/x",
+        "TMPDIR": "/",
+    }
+    words = argv(spec, places, 7, image=sandbox.Image(tree, own))
+
+    values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "--setenv"}
+    assert {name: values[name] for name in ("PATH", "LANG", "X")} == {
+        "PATH": "/opt/bin",
+        "LANG": "de",
+        "X": "y",
+    }
+    assert (values["HOME"], values["TMPDIR"]) == ("/tmp", "/tmp")
+    assert values["LABFLEET_OUTPUTS"] == sandbox.OUTPUTS
+    assert values["OMP_NUM_THREADS"] == "2"
+
+
+def test_directories_of_the_machine_lie_within_those_of_the_image(
+    spec: Spec, places: Places, tree: Path, tmp_path: Path
+) -> None:
+    """Nothing can be added to a directory that is the image's: it is made of its parts."""
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    inside = tree / str(shown.parent).lstrip("/")
+    inside.mkdir(parents=True)
+    (inside / "own").write_text("")
+    (inside / "shown").symlink_to("/etc")
+    host = replace(spec.host, readonly_paths=(str(shown), "/nowhere/at/all"))
+    words = argv(replace(spec, host=host), places, 7, image=sandbox.Image(tree, {}))
+
+    bound = {words[i + 2]: words[i + 1] for i, word in enumerate(words) if word == "--ro-bind"}
+    assert bound[str(shown)] == str(shown)
+    assert bound[f"{tmp_path}/own"] == str(inside / "own")
+    assert str(tmp_path) in [words[i + 1] for i, word in enumerate(words) if word == "--dir"]
+    assert str(tmp_path.parent) not in bound
+    assert ("--symlink", "/etc", str(shown)) not in zip(words, words[1:], words[2:], strict=False)
+    assert "/nowhere/at/all" not in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from labfleet.worker.spec import SPEC, TOKEN, Host, Packages, Spec, from_claim, load, take_token
+from labfleet.worker.spec import (
+    REGISTRIES,
+    SPEC,
+    TOKEN,
+    Host,
+    Images,
+    Packages,
+    Spec,
+    from_claim,
+    load,
+    take_token,
+)
 
 CLAIM: dict[str, Any] = {
     "lease_seconds": 60.0,
@@ -35,7 +47,8 @@ CLAIM: dict[str, Any] = {
     },
 }
 PACKAGES = Packages("/srv/e", "https://pypi", r_index_urls=("https://cran", "https://bioc"))
-HOST = Host("https://web", None, 10, 900, ("/opt/x",), {"os": "Debian"}, packages=PACKAGES)
+IMAGES = Images(enabled=True, registries=("a.example", "b.example"), folder="/srv/images")
+HOST = Host("https://web", None, 10, 900, ("/opt/x",), {"os": "Debian"}, packages=PACKAGES, images=IMAGES)
 
 
 def test_a_claim_becomes_a_specification_and_survives_its_file(tmp_path: Path) -> None:
@@ -63,6 +76,30 @@ def test_the_token_is_for_its_owner_and_read_once(tmp_path: Path, spec: Spec) ->
     assert not (tmp_path / TOKEN).exists()
     with pytest.raises(FileNotFoundError):
         take_token(tmp_path)
+
+
+@pytest.mark.parametrize("environment", [{}, {"image": None}, {"image": "a.example/b@sha256:1"}])
+def test_what_opens_registries_is_written_only_for_an_image(
+    tmp_path: Path, environment: dict[str, Any]
+) -> None:
+    claim = {**CLAIM, "protocol": {**CLAIM["protocol"], "environment": environment}}
+    from_claim("t", 1, claim, HOST).save(tmp_path, "la_secret", '{"auths": "sesame"}')
+
+    file = tmp_path / REGISTRIES
+    assert file.exists() == bool(environment.get("image"))
+    assert "sesame" not in (tmp_path / SPEC).read_text()
+    if file.exists():
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert file.read_text() == '{"auths": "sesame"}'
+
+
+def test_a_file_of_the_release_before_is_read(tmp_path: Path) -> None:
+    from_claim("t", 1, CLAIM, HOST).save(tmp_path, "la_secret")
+    written = json.loads((tmp_path / SPEC).read_text())
+    assert written["host"]["images"]["registries"] == ["a.example", "b.example"]
+    del written["host"]["images"]
+    (tmp_path / SPEC).write_text(json.dumps(written))
+    assert load(tmp_path).host.images == Images()
 
 
 def test_the_shepherd_starts_without_slow_modules() -> None:

@@ -33,6 +33,15 @@ def test_settings(host: Host) -> None:
             "environment_bytes": 1000000,
             "cache_bytes": 3000000,
         },
+        "images": {
+            "enabled": True,
+            "registries": ["registry.example.org/lab", "registry.example.org:5000"],
+            "folder": "/srv/images",
+            "ca_file": "/etc/labfleet/tls/worker-images.crt",
+            "sign_in": True,
+            "max_seconds": 60,
+            "max_bytes": 1000000,
+        },
         "broker": {"hosts": [address], "port": 5673, "vhost": "other", "user": "labfleet_worker"},
         "front_ends": {
             "web": {"url": "https://192.0.2.1", "ca_file": ca_file.format("web")},
@@ -51,6 +60,7 @@ def test_unit(host: Host) -> None:
         "ExecStart=/srv/labfleet/current/bin/celery -A labfleet.worker.app worker --hostname large1",
         "WorkingDirectory=/srv/work",
         "ReadWritePaths=/srv/work",
+        "LoadCredential=registry_auth:/etc/labfleet/credentials/worker/registry_auth",
         "IPAddressAllow=localhost " + " ".join(sorted([address, "192.0.2.1", "192.0.2.2"])),
     ):
         assert line in text
@@ -86,6 +96,17 @@ def test_takes_as_much_as_it_has_slots(host: Host) -> None:
 def test_only_the_packages_that_were_asked_for(host: Host) -> None:
     assert host.package("jq").is_installed
     assert not host.package("r-base-core").is_installed
+
+
+def test_what_images_need(host: Host) -> None:
+    for name in ("skopeo", "busybox-static", "zstd"):
+        assert host.package(name).is_installed
+    assert "BEGIN CERTIFICATE" in host.file("/etc/labfleet/tls/worker-images.crt").content_string
+    secret = host.file("/etc/labfleet/credentials/worker/registry_auth")
+    assert (secret.user, secret.mode) == ("root", 0o600)
+    assert secret.content_string == '{"auths": {"registry.example.org": {"auth": "bGFiOnNlc2FtZQ=="}}}'
+    assert "bGFiOnNlc2FtZQ" not in host.file("/etc/labfleet/worker.toml").content_string
+    assert "  /** mrix," in host.file("/etc/apparmor.d/labfleet-attempt").content_string.splitlines()
 
 
 def test_attempts_weigh_less_than_services(host: Host) -> None:
