@@ -22,7 +22,7 @@ THREADS = 200
 LONGEST = 180.0
 SECONDS = 20.0
 """Each tenth task takes so long: some of them always run while a worker restarts."""
-# Two slots a worker, on cores that all machines share: what piled up while workers were updated takes its time.
+# What piled up while workers were updated takes its time: they have two slots each, on cores that all share.
 SETTLE_SECONDS = 400
 PATHS = ("me", "jobs?limit=5", "workers", "protocols", "health", "queue")
 PROTOCOL = "operations-mark"
