@@ -190,6 +190,7 @@ class Releases:
         if said == before:
             return False
         if not check:
+            said["previous"] = self.begun.get("previous", self._target("previous"))
             now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
             _write(self._mark, json.dumps({**said, "at": now}), 0o644)
         return True
@@ -236,8 +237,16 @@ class Releases:
             self._leave()
             self._put_back(had, written)
             self._point("current", name)
-            (self._prefix / "previous").unlink(missing_ok=True)
+            self._forget_what_it_left(name)
         return name, written
+
+    def _forget_what_it_left(self, name: str) -> None:
+        """What was gone back from is no way on. Where an operation is undone, the way back from before it is there again."""
+        before = self.begun.get("previous", "") if name == self.begun.get("from") else ""
+        if before:
+            self._point("previous", before)
+        else:
+            (self._prefix / "previous").unlink(missing_ok=True)
 
     def _leave(self) -> None:
         """Keep what the current release ran with, and remember it as the previous one."""

@@ -126,6 +126,23 @@ def test_a_rollback_that_was_cut_off_goes_on_to_where_it_went(releases: Any) -> 
     assert releases.restore(releases.back, check=False) == ("1.0.0-aaa", [])
 
 
+def test_an_update_that_is_undone_leaves_the_way_back_from_before_it(releases: Any, tmp_path: Path) -> None:
+    releases.switch("1.1.0-bbb", check=False)
+    folder = tmp_path / "releases" / "1.2.0-ccc"
+    folder.mkdir()
+    (folder / "release.json").write_text("{}")
+    for _ in range(2):  # the second one goes on with a run that was cut off
+        releases.begin("update", "1.2.0-ccc", check=False)
+        releases.switch("1.2.0-ccc", check=False)
+    releases.restore(releases.origin, check=False)
+    releases.end(check=False)
+    assert (releases.current, releases.previous) == ("1.1.0-bbb", "1.0.0-aaa")
+    releases.begin("rollback", releases.back, check=False)
+    releases.restore(releases.back, check=False)
+    releases.end(check=False)
+    assert (releases.current, releases.previous, releases.back) == ("1.0.0-aaa", "", "")
+
+
 def test_where_there_is_no_way_back_any_more_it_leads_nowhere(releases: Any) -> None:
     releases.begin("update", "1.1.0-bbb", check=False)
     releases.switch("1.1.0-bbb", check=False)
