@@ -473,6 +473,9 @@ class SourcesSection(Section):
     # Of a query to a database: how long it may take there, and how much it may bring.
     query_seconds: float = Field(default=600, gt=0)
     max_rows: int = Field(default=100_000_000, gt=0)
+    # Of a fetch of several objects: how many it may be, and how many names are looked through for them.
+    max_objects: int = Field(default=1000, gt=0)
+    max_listed: int = Field(default=100_000, gt=0)
     memory_bytes: int = Field(default=512 * MIB, ge=64 * MIB)
     # Of each file that is made on the way.
     disk_bytes: int = Field(default=8 * GIB, gt=0)

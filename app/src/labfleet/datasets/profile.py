@@ -11,7 +11,7 @@ import csv
 import datetime
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ SHEETS_SHOWN = 50
 MOST_LINE_BYTES = 16 * 1024**2
 # How often a column that was taken for something else is read again as text.
 TRIES = 4
-_INTEGERS = (
+INTEGERS = (
     "TINYINT",
     "SMALLINT",
     "INTEGER",
@@ -45,7 +45,7 @@ _INTEGERS = (
     "UINTEGER",
     "UBIGINT",
 )
-_NUMBERS = (*_INTEGERS, "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+NUMBERS = (*INTEGERS, "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
 
@@ -71,15 +71,24 @@ def profile(path: Path, form: Format, work: Path, bounds: Bounds) -> Json:
 
 @contextmanager
 def loaded(
-    path: Path, form: Format, work: Path, bounds: Bounds, sheet: str | None = None
+    path: Path,
+    form: Format,
+    work: Path,
+    bounds: Bounds,
+    sheet: str | None = None,
+    *,
+    texts: Collection[str] = (),
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Json]]:
     """The table at `path` as DuckDB's table `t`, and what is told of how it was read. Of a workbook it is the
-    first sheet, or the one of that name. What DuckDB says against it is `Unreadable`, also inside."""
-    with _reading(path, work, bounds) as duck:
+    first sheet, or the one of that name. The columns `texts` of what has no types of its own are taken as
+    they stand there. What DuckDB says against it is `Unreadable`, also inside."""
+    with reading(path, work, bounds) as duck:
         if form is Format.EXCEL:
-            yield duck, _read_excel(duck, path, work, bounds, sheet)
+            yield duck, _read_excel(duck, path, work, bounds, sheet, texts=texts)
+        elif form is Format.TEXT:
+            yield duck, _read_text(duck, path, work, bounds, texts)
         else:
-            yield duck, _READERS[form](duck, path, work, bounds)
+            yield duck, _READERS[form](duck, path, bounds)
 
 
 @contextmanager
@@ -89,7 +98,7 @@ def typed(
     """As `loaded`, of a text that we have written: with a header, every cell in quotation marks but those
     without a value. `columns` are DuckDB's types by their names."""
     wanted = ", ".join(f"{as_text(name)}: {as_text(kind)}" for name, kind in columns.items())
-    with _reading(path, work, bounds) as duck:
+    with reading(path, work, bounds) as duck:
         duck.execute(
             f"CREATE TABLE t AS SELECT * FROM read_csv({as_text(str(path))}, auto_detect = false, "
             f"header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
@@ -99,7 +108,7 @@ def typed(
 
 
 @contextmanager
-def _reading(path: Path, work: Path, bounds: Bounds) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(path: Path, work: Path, bounds: Bounds) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB while the table at `path` is read: what it says against that is `Unreadable`."""
     try:
         with _connect(work, bounds) as duck:
@@ -142,7 +151,9 @@ def _connect(work: Path, bounds: Bounds) -> duckdb.DuckDBPyConnection:
     return duck
 
 
-def _read_text(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
+def _read_text(
+    duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds, texts: Collection[str]
+) -> Json:
     if path.stat().st_size == 0:
         raise Unreadable("The file is empty.")
     try:
@@ -161,7 +172,7 @@ def _read_text(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: 
     if found.encoding != "utf-8":
         as_utf8(path, work / "utf8", found.encoding)
         path = work / "utf8"
-    told = _read_csv(duck, path, bounds)
+    told = _read_csv(duck, path, bounds, texts)
     if found.encoding != "utf-8":
         for each in told["rejected"]["shown"]:
             each["byte"] = None  # of what was read, which is not what was sent
@@ -170,10 +181,10 @@ def _read_text(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: 
     return {"encoding": found.encoding, **told}
 
 
-def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Json:
+def _read_csv(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds, texts: Collection[str]) -> Json:
     separator, quote, header, columns, skip, comment = _sniffed(duck, path)
     names = [column["name"] for column in columns]
-    types = {column["name"]: column["type"] for column in columns}
+    types = {column["name"]: "VARCHAR" if column["name"] in texts else column["type"] for column in columns}
     reading = {
         "delim": separator,
         # A file whose first lines have no quotes may have them further down.
@@ -280,7 +291,7 @@ def _not_as_sniffed(duck: duckdb.DuckDBPyConnection, types: dict[str, str]) -> l
     for name, line in found:
         if types.get(name, "VARCHAR") != "VARCHAR":
             notes.append(
-                f"Column '{name}' begins as {_plain(types[name])}; from line {line:,} on it has other "
+                f"Column '{name}' begins as {plain(types[name])}; from line {line:,} on it has other "
                 "values too, so it is text."
             )
             types[name] = "VARCHAR"
@@ -288,7 +299,13 @@ def _not_as_sniffed(duck: duckdb.DuckDBPyConnection, types: dict[str, str]) -> l
 
 
 def _read_excel(
-    duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds, wanted: str | None
+    duck: duckdb.DuckDBPyConnection,
+    path: Path,
+    work: Path,
+    bounds: Bounds,
+    wanted: str | None,
+    *,
+    texts: Collection[str],
 ) -> Json:
     try:
         with path.open("rb") as file:
@@ -306,7 +323,7 @@ def _read_excel(
         raise Unreadable(f"The workbook can't be read: {_short(str(error))}.") from None
     if (work / "sheet.csv").stat().st_size == 0:
         raise Unreadable(f"The sheet '{chosen}' is empty.")
-    told = _read_csv(duck, work / "sheet.csv", bounds)
+    told = _read_csv(duck, work / "sheet.csv", bounds, texts)
     for what in ("separator", "separator_name"):
         told.pop(what)
     return {**told, "sheet": chosen, "sheets": names[:SHEETS_SHOWN]}
@@ -318,13 +335,11 @@ def _excel(value: Any) -> Any:
     return value.isoformat(" ") if isinstance(value, datetime.datetime) else value
 
 
-def _read_json(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
-    del work
+def _read_json(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Json:
     return _read_by(duck, f"read_json({as_text(str(path))}, maximum_object_size = 67108864)", bounds)
 
 
-def _read_parquet(duck: duckdb.DuckDBPyConnection, path: Path, work: Path, bounds: Bounds) -> Json:
-    del work
+def _read_parquet(duck: duckdb.DuckDBPyConnection, path: Path, bounds: Bounds) -> Json:
     return _read_by(duck, f"read_parquet({as_text(str(path))})", bounds)
 
 
@@ -336,7 +351,6 @@ def _read_by(duck: duckdb.DuckDBPyConnection, source: str, bounds: Bounds) -> Js
 
 
 _READERS = {
-    Format.TEXT: _read_text,
     Format.JSON: _read_json,
     Format.PARQUET: _read_parquet,
 }
@@ -354,13 +368,13 @@ def _column(duck: duckdb.DuckDBPyConnection, name: str, kind: str, rows: int) ->
     ).fetchone() or (0, 0)
     told: Json = {
         "name": _short(name),
-        "type": _plain(kind),
+        "type": plain(kind),
         "missing": rows - given,
         "distinct": min(distinct, given),
     }
     if not given:
         return told
-    if kind.startswith(_NUMBERS) and not kind.endswith("]"):
+    if kind.startswith(NUMBERS) and not kind.endswith("]"):
         return told | _numbers(duck, column)
     if kind.startswith(_TIMES) and not kind.endswith("]"):
         low, high = duck.execute(
@@ -416,13 +430,13 @@ def as_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _plain(kind: str) -> str:
+def plain(kind: str) -> str:
     """A type in plain words."""
     if kind.endswith("]"):
         return "list"
-    if kind.startswith(_INTEGERS):
+    if kind.startswith(INTEGERS):
         return "whole number"
-    if kind.startswith(_NUMBERS):
+    if kind.startswith(NUMBERS):
         return "number"
     words = {
         '"NULL"': "nothing",

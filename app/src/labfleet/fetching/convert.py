@@ -1,10 +1,10 @@
 # ruff: noqa: S608 - the only names in the statement are ours
 """The process that makes a Parquet file of a table: `python -m labfleet.fetching.convert`.
 
-Reads `{"path", "format", "sheet", "columns", "steps", "work", "memory_bytes", "disk_bytes"}` from standard
-input and writes `{"rows", "columns", "notes"}` or `{"message"}` to standard output; the file is
-`table.parquet` in `work`. The table is whatever a server sent: as for a preview, this process has no secret,
-no network and no other files.
+Reads `{"path", "parts", "format", "sheet", "columns", "steps", "work", "memory_bytes", "disk_bytes"}` from
+standard input (`parts`: `{"path", "name", "format"}` of several files in the directory `path`) and writes
+`{"rows", "columns", "notes"}` or `{"message"}` to standard output; the file is `table.parquet` in `work`. The
+table is whatever a server sent: as for a preview, this process has no secret, no network and no other files.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from labfleet.datasets.confine import SPARE_BYTES, bound, confine, system
 from labfleet.datasets.profile import Bounds, Unreadable, as_text, columns_of, loaded, single, typed
 from labfleet.datasets.tables import Format
+from labfleet.fetching.joining import Part, complete, joined
 from labfleet.fetching.transform import transform
 
 MOST_COLUMNS = 100_000
-REJECTED_NAMED = 3
 RESULT = "table.parquet"
 
 
@@ -45,37 +45,21 @@ def convert(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Make the file; what came out. `Unreadable` names what is wrong with the table or a step, and where."""
     path, work = Path(asked["path"]), Path(asked["work"])
     bounds = Bounds(asked["memory_bytes"], rows=0, columns=MOST_COLUMNS)
-    reading = (
-        typed(path, asked["columns"], work, bounds)
-        if asked.get("columns")
-        else loaded(path, Format(asked["format"]), work, bounds, asked.get("sheet"))
-    )
+    if asked.get("parts"):
+        parts = [Part(Path(each["path"]), each["name"], Format(each["format"])) for each in asked["parts"]]
+        reading = joined(parts, work, bounds, asked.get("sheet"))
+    elif asked.get("columns"):
+        reading = typed(path, asked["columns"], work, bounds)
+    else:
+        reading = loaded(path, Format(asked["format"]), work, bounds, asked.get("sheet"))
     with reading as (duck, told):
-        _complete(told)
+        complete(told)
         table = transform(duck, asked.get("steps") or [])
         rows = single(duck, f"SELECT count(*) FROM {table}")
         columns = len(columns_of(duck, table))
         target = as_text(str(work / RESULT))
         duck.execute(f"COPY {table} TO {target} (FORMAT parquet, COMPRESSION zstd)")
     return {"rows": rows, "columns": columns, "notes": told.get("notes", [])}
-
-
-def _complete(told: Mapping[str, Any]) -> None:
-    """A table of which lines can't be read is not loaded: half of it would look like all of it."""
-    rejected = told.get("rejected")
-    if not rejected or not rejected["count"]:
-        return
-    lines = [
-        f"line {each['line']:,}{_column(each)}: {each['message']}"
-        for each in rejected["shown"][:REJECTED_NAMED]
-    ]
-    number = f"{rejected['count']:,}{' or more' if rejected['more'] else ''}"
-    noun = "line is" if rejected["count"] == 1 else "lines are"
-    raise Unreadable(f"{number} {noun} not as it should be: {'; '.join(lines)}.")
-
-
-def _column(fault: Mapping[str, Any]) -> str:
-    return f", column '{fault['column']}'" if fault["column"] else ""
 
 
 if __name__ == "__main__":

@@ -136,11 +136,17 @@ def _fetch(request: Mapping[str, Any], settings: WebserverSettings, work: Path, 
         clear_credentials=section.clear_credentials,
         query_seconds=section.query_seconds,
         max_rows=section.max_rows,
+        max_objects=section.max_objects,
+        max_listed=section.max_listed,
         protocols=settings.protocols,
         check=lambda address: guard.check(address, section.networks, section.ports),
         tell=_Teller(writer),
     )
     fetched = handler().fetch(task)
+    if fetched.parts and request["format"] == "file":
+        raise FetchFailed(
+            "Several files are put together in a table: choose a format of tables, or one file alone."
+        )
     if request["format"] in {"file", "protocol"}:
         told = {"name": fetched.name, "media_type": fetched.media_type, **fetched.protocol}
     else:
@@ -159,7 +165,8 @@ def _converted(
     apart_from.mkdir()
     asked = {
         "path": str(fetched.path),
-        "format": (Format.TEXT if fetched.columns else _format(fetched, request["format"])).value,
+        "parts": [_part(each, request["format"]) for each in fetched.parts],
+        "format": _format(fetched, request["format"]).value if not fetched.parts else "",
         "sheet": request.get("sheet"),
         "columns": fetched.columns,
         "steps": request.get("transform") or [],
@@ -176,7 +183,17 @@ def _converted(
     return {**told, "media_type": PARQUET}, Fetched(apart_from / RESULT, fetched.name)
 
 
+def _part(fetched: Fetched, wanted: str) -> dict[str, str]:
+    return {
+        "path": str(fetched.path),
+        "name": fetched.name,
+        "format": _format(fetched, wanted).value,
+    }
+
+
 def _format(fetched: Fetched, wanted: str) -> Format:
+    if fetched.columns:
+        return Format.TEXT
     found = FORMATS.get(wanted) or format_of(fetched.name) or MEDIA_TYPES.get(fetched.media_type)
     if found is None:
         raise FetchFailed(

@@ -227,6 +227,9 @@ def _misfit(message: str, problem: Any) -> str:
         return "it is not written as it must be"
     if problem.validator in {"required", "additionalProperties", "dependentRequired"}:
         return message
+    if problem.validator == "oneOf":
+        names = [repr(name) for branch in problem.validator_value for name in branch.get("required", [])]
+        return f"one of {', '.join(names)} must be given, and only one"
     return f"it must fit {problem.validator}: {problem.validator_value}"
 
 

@@ -16,7 +16,7 @@ import pytest
 from resident import wait_for
 from sqlalchemy import text
 
-from labfleet.db.models import Dataset
+from labfleet.db.models import Dataset, Fetch
 from labfleet.errors import InvalidSource
 from labfleet.fetching.handlers import s3
 from labfleet.fetching.handlers.base import FetchFailed, Task
@@ -138,6 +138,106 @@ def test_what_the_store_refuses_is_said_with_what_to_do(lab: Lab, bucket: Path, 
     assert KEY["secret_key"] not in kept and KEY["access_key"] not in kept and '"secret_key"' in kept
 
 
+def test_objects_of_a_pattern_become_one_table(lab: Lab, bucket: Path, s3_port: int) -> None:
+    runs = {"2026-02": "t,V\n0,-80\n1,-79\n", "2026-01": "V,t\n-81.5,0\n", "2025-12": "other\n1\n"}
+    for run, content in runs.items():
+        (bucket / "runs ä" / run / "deep").mkdir(parents=True)
+        (bucket / "runs ä" / run / "traces.csv").write_text(content)
+        (bucket / "runs ä" / run / "deep" / "traces.csv").write_text("x\n1\n")
+    for number in range(1005):  # more than one page
+        (bucket / "runs ä" / f"2026-{number}.txt").write_text("no run")
+    parameters = {"endpoint": endpoint(s3_port), "bucket": "lab", "keys": "runs ä/2026-*/traces.csv"}
+    step = {"filter": {"column": "t", "is": "<", "value": 5}}
+    source = lab.source(given=KEY, handler="s3", parameters=parameters, transform=[step])
+    fetch = lab.fetched(source)
+    assert (fetch.state, fetch.message, fetch.rows) == ("success", "", 3)
+    found = duckdb.connect().execute(f"SELECT * FROM read_parquet('{lab.content(fetch)}')")
+    assert [each[0] for each in found.description] == ["V", "t", "from_object"]
+    assert found.fetchall() == [
+        (-81.5, 0, "runs ä/2026-01/traces.csv"),
+        (-80.0, 0, "runs ä/2026-02/traces.csv"),
+        (-79.0, 1, "runs ä/2026-02/traces.csv"),
+    ]
+    assert not lab.fetched(source, anew=True).changed  # the same objects are the same table
+    with (bucket / "runs ä" / "2026-01" / "traces.csv").open("a") as file:
+        file.write("x\n")
+    assert lab.fetched(source, anew=True).message == (
+        "runs ä/2026-01/traces.csv: 1 line is not as it should be: "
+        "line 3, column 't': fewer columns than the first lines have."
+    )
+
+
+def test_what_pattern_and_version_can_not_do_is_said(lab: Lab, bucket: Path, s3_port: int) -> None:
+    for name in ("a.csv", "b.csv"):
+        (bucket / name).write_bytes(CELLS)
+    (bucket / "large-1.csv").write_bytes(b"x\n" * 600_000)
+    (bucket / "large-2.csv").write_bytes(b"x\n" * 600_000)
+    here = {"endpoint": endpoint(s3_port), "bucket": "lab"}
+    cases: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+        "none": ({"keys": "A*.csv"}, {}, "No object has a key like 'A*.csv'"),
+        "file": ({"keys": "?.csv"}, {"format": "file"}, "Several files are put together in a table"),
+        "much": ({"keys": "large*.csv"}, {}, "It is larger than the 2,000,000 bytes"),
+        "bucket": ({"keys": "*", "bucket": "nothing"}, {}, "There is no bucket 'nothing'"),
+        "version": ({"key": "a.csv", "version": "3/L4kqtJlcpXroDTDmJ"}, {}, "does not know versions: leave"),
+    }
+    fetches = {
+        name: lab.ask(lab.source(name, given=KEY, handler="s3", parameters=here | parameters, **more))
+        for name, (parameters, more, _) in cases.items()
+    }
+    for name, fetch in fetches.items():
+        ended = lab.ended(fetch)
+        assert (ended.state, ended.tries) == ("failed", 1), (name, ended.message)
+        assert cases[name][2] in ended.message, ended.message
+    with pytest.raises(InvalidSource, match="one of 'key', 'keys' must be given, and only one"):
+        lab.source("both", handler="s3", parameters=here | {"key": "a", "keys": "*"})
+
+
+def test_a_version_is_the_one_that_was_asked_for(lab: Lab, site: Site) -> None:
+    """As a store answers that keeps versions: the tests' S3 server keeps none."""
+    version = "3/L4=+x"
+    asked = "/lab/a.csv?versionId=3%2FL4%3D%2Bx"
+    site.files |= {asked: CELLS, "/lab/b.csv?versionId=1": CELLS, "/lab/c.csv?versionId=1": b""}
+    site.headers |= {asked: {"x-amz-version-id": version}, "/lab/b.csv?versionId=1": {}}
+    site.files["/lab/c.csv?versionId=1"] = b"<Error><Code>NoSuchVersion</Code></Error>"
+    site.status["/lab/c.csv?versionId=1"] = 404
+    here = {"endpoint": site.url(""), "bucket": "lab"}
+
+    def fetched(key: str, version: str) -> Fetch:
+        parameters = here | {"key": f"{key}.csv", "version": version}
+        return lab.fetched(lab.source(key, given=KEY, handler="s3", parameters=parameters))
+
+    good = fetched("a", version)
+    assert (good.state, good.rows) == ("success", 2), good.message
+    assert "The store gave the object, but not by its version" in fetched("b", "1").message
+    assert "There is no version '1' of 'c.csv' of the bucket 'lab'" in fetched("c", "1").message
+
+
+@pytest.mark.parametrize("how", ["etag", "gone", "condition", "size"])
+def test_an_object_that_changes_after_it_was_listed_is_noticed(how: str, lab: Lab, site: Site) -> None:
+    listed = (
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.csv</Key>"
+        f"<Size>{len(CELLS)}</Size><ETag>&quot;1&quot;</ETag></Contents></ListBucketResult>"
+    )
+    site.files |= {"/lab/?list-type=2&max-keys=1000&prefix=": listed.encode(), "/lab/a.csv": CELLS}
+    site.headers["/lab/a.csv"] = {"ETag": '"2"' if how == "etag" else '"1"'}
+    if how == "gone":
+        site.files["/lab/a.csv"] = b"<Error><Code>NoSuchKey</Code></Error>"
+    if how == "size":
+        site.files["/lab/a.csv"] += b"c,3\n"
+    site.status["/lab/a.csv"] = {"gone": 404, "condition": 412}.get(how, 200)
+    parameters = {"endpoint": site.url(""), "bucket": "lab", "keys": "*.csv"}
+    source = lab.source(given=KEY, handler="s3", parameters=parameters)
+    failed = lab.fetched(source)
+    assert (failed.state, failed.tries) == ("failed", 3)
+    assert failed.message == "'a.csv' was changed or deleted while it was fetched."
+    asked = [headers for path, headers in site.asked if path == "/lab/a.csv"]
+    assert asked and all(headers["If-Match"] == '"1"' for headers in asked)
+    assert all("if-match" in headers["Authorization"] for headers in asked)
+    site.files["/lab/a.csv"], site.status["/lab/a.csv"] = CELLS, 200
+    site.headers["/lab/a.csv"] = {"ETag": '"1"'}
+    assert lab.fetched(source, anew=True).state == "success"
+
+
 Answers = dict[str, tuple[int, dict[str, str], str, str]]
 ANSWERS: Answers = {
     # As Amazon answers where a bucket lies in another region, or an own store that has a region of its own.
@@ -206,7 +306,7 @@ def test_credentials_are_for_one_store_and_not_in_clear(lab: Lab, s3_port: int, 
             changed = Definition(handler="s3", parameters=parameters | changes)
             service.change_source(db, db.merge(lab.user), source, definition=changed, vault=Vault(KEYS))
 
-    change(key="b.csv")
+    change(key="b.csv", version="1")
     for changes in (
         {"endpoint": "https://s3.lab"},
         {"bucket": "b2"},

@@ -145,3 +145,51 @@ def test_names_are_quoted(tmp_path: Path) -> None:
     content = json.dumps([{'a"; DROP TABLE t; --': 1}])
     steps = [{"rename": {'a"; DROP TABLE t; --': 'b"'}}]
     assert made(tmp_path, content, steps=steps, form="json") == (['b"'], [(1,)])
+
+
+def together(tmp_path: Path, *contents: bytes | str, form: str = "text") -> tuple[Rows, dict[str, Any]]:
+    """Rows of files that are read together, and what is told; they are called a.csv, b.csv…"""
+    parts = []
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "work").mkdir()
+    for number, content in enumerate(contents):
+        path = tmp_path / "parts" / str(number)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        parts.append({"path": str(path), "name": f"{'abc'[number]}.csv", "format": form})
+    asked = {"path": str(tmp_path / "parts"), "parts": parts, "format": "", "work": str(tmp_path / "work")}
+    told = convert(asked | {"memory_bytes": 200 * 1024**2})
+    result = tmp_path / "work" / RESULT
+    assert {path.name for path in (tmp_path / "work").iterdir()} <= {RESULT, "table.duckdb"}
+    return duckdb.connect().execute(f"SELECT * FROM read_parquet('{result}')").fetchall(), told
+
+
+def test_files_are_read_together_with_where_each_row_came_from(tmp_path: Path) -> None:
+    rows, told = together(tmp_path, "x,y\n2,a\n1,b\n", "y;x\nä;0.5\n".encode("cp1252"), "x,y\n,c\n")
+    assert rows == [
+        (2.0, "a", "a.csv"),
+        (1.0, "b", "a.csv"),
+        (0.5, "ä", "b.csv"),
+        (None, "c", "c.csv"),
+    ]
+    assert told["notes"] == []
+
+
+def test_columns_of_several_kinds_are_text_as_it_stands_in_the_files(tmp_path: Path) -> None:
+    rows, told = together(tmp_path, "well,n\n1.50,1\n", "well,n\nB7,2\n", "well,n\n2026-01-02,3\n")
+    assert rows == [("1.50", 1, "a.csv"), ("B7", 2, "b.csv"), ("2026-01-02", 3, "c.csv")]
+    assert told["notes"] == ["Column 'well' is number in a.csv, text in b.csv, date in c.csv; so it is text."]
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ("x,z\n1,2\n", r"b.csv has other columns than a.csv: it lacks 'y' and has besides 'z'"),
+        ("x\n1\n", "it lacks 'y'"),
+        ("x,y\n1,2\n3\n", "b.csv: 1 line is not as it should be: line 3"),
+        ("", "b.csv: The file is empty"),
+        ("x,y,from_object\n1,2,3\n", "b.csv has a column 'from_object' itself"),
+    ],
+)
+def test_what_does_not_go_together_is_named(tmp_path: Path, second: str, words: str) -> None:
+    with pytest.raises(Unreadable, match=words):
+        together(tmp_path, "x,y\n1,2\n", second)

@@ -46,6 +46,8 @@ class Task:
     clear_credentials: bool = False
     query_seconds: float = 600
     max_rows: int = 100_000_000
+    max_objects: int = 1000
+    max_listed: int = 100_000
     protocols: ProtocolsSection = field(default_factory=ProtocolsSection)
     check: Callable[[tuple[str, int]], None] = field(default=lambda address: None)
     tell: Callable[[int, int | None], None] = field(default=lambda done, total: None)
@@ -55,14 +57,17 @@ class Task:
 class Fetched:
     """A file that came: where it lies (below `Task.work`), and what it is called where it came from.
 
-    `columns` are DuckDB's types by the columns' names, of a text with a header, every cell in quotation marks
-    but those without a value; else they are found out. `protocol` is told with a pack of git.
+    `parts` are several files, which are read together into one table in this order; `path` is then the
+    directory in which they lie. `columns` are DuckDB's types by the columns' names, of a text with a header,
+    every cell in quotation marks but those without a value; else they are found out. `protocol` is told with
+    a pack of git.
     """
 
     path: Path
     name: str
     media_type: str = ""
     columns: Mapping[str, str] | None = None
+    parts: Sequence[Fetched] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
 

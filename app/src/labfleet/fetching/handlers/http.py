@@ -169,14 +169,16 @@ def headers_of(task: Task) -> dict[str, str]:
     return headers
 
 
-def received(task: Task, response: httpx.Response, *, known: bool = False) -> Fetched:
+def received(
+    task: Task, response: httpx.Response, *, known: bool = False, path: Path | None = None
+) -> Fetched:
     """The body of an answer, which is a good one; `FetchFailed` otherwise."""
     if response.status_code != httpx.codes.OK:
         raise refusal(response, known=known)
     length = response.headers.get("content-length", "")
     plain = response.headers.get("content-encoding", "identity") == "identity"
     total = int(length) if plain and length.isdecimal() else None
-    with Receiver(task, total) as receiver:
+    with Receiver(task, total, path=path) as receiver:
         for piece in response.iter_bytes():
             receiver.take(piece)
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""Signature Version 4 of requests to S3, as far as a GET of an object needs it.
+"""Signature Version 4 of requests to S3, as far as a GET of an object or a list needs it.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -21,6 +21,13 @@ def quoted(key: str) -> str:
     return quote(key, safe="-._~/")
 
 
+def query_of(arguments: Mapping[str, str]) -> str:
+    """The query of an address as it is signed: escaped as keys are and slashes too, ordered by names."""
+    return "&".join(
+        f"{quote(name, safe='-._~')}={quote(value, safe='-._~')}" for name, value in sorted(arguments.items())
+    )
+
+
 def signed(
     path: str,
     headers: Mapping[str, str],
@@ -30,7 +37,7 @@ def signed(
     *,
     at: datetime,
 ) -> dict[str, str]:
-    """The headers of a GET of `path` (escaped, without a query) with these, with time and signature.
+    """The headers of a GET of `path` (escaped, its query by `query_of`) with these, with time and signature.
 
     `headers` have at least `Host`. All of them are signed, so none may change on its way.
     """
@@ -38,7 +45,10 @@ def signed(
     all_of_it = {**headers, "X-Amz-Content-Sha256": NOTHING, "X-Amz-Date": moment}
     lines = sorted((name.lower(), " ".join(value.split())) for name, value in all_of_it.items())
     names = ";".join(name for name, _ in lines)
-    request = "\n".join(["GET", path, "", *(f"{name}:{value}" for name, value in lines), "", names, NOTHING])
+    place, _, query = path.partition("?")
+    request = "\n".join(
+        ["GET", place, query, *(f"{name}:{value}" for name, value in lines), "", names, NOTHING]
+    )
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     to_sign = f"{ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     key = f"AWS4{secret_key}".encode()
