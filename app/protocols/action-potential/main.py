@@ -10,6 +10,7 @@ from lib.action import MEASURES, Potential, Pulse, measured, write_potential
 from lib.cellml import read_model, roles_of
 from lib.equations import Equations
 from lib.solver import Solver, Trace, joined
+from lib.states import begin_from_input, write_states
 from lib.talk import Inapplicable, input_or_sample, progress, run, write_csv
 
 MAX_POINTS = 500_000
@@ -28,11 +29,13 @@ def main(parameters: dict[str, Any]) -> None:
     model = read_model(input_or_sample("model", "sample-model.cellml"))
     roles = roles_of(model, parameters)
     equations = Equations(model, roles, roles.currents)
+    begin_from_input(equations)
     equations.strength(parameters["amplitude"])  # before anything is computed for it
     solver = Solver(equations, parameters["tolerance"])
     begin, kept = paced(solver, parameters, recorded)
     progress(0.95, "writing the traces")
     roles.write(equations.states)
+    write_states(equations, kept.end)
     write_traces(solver, kept, begin, parameters)
 
 

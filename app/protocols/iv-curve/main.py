@@ -9,6 +9,7 @@ import numpy as np
 from lib.cellml import read_model, roles_of, unit_of
 from lib.equations import Equations
 from lib.solver import Solver, Trace, joined
+from lib.states import begin_from_input, write_states
 from lib.talk import Inapplicable, input_or_sample, progress, run, write_csv
 
 MAX_STEPS = 500
@@ -37,6 +38,7 @@ def main(parameters: dict[str, Any]) -> None:
             "The potential's equation has no currents in it: name their variables in 'currents'."
         )
     equations = Equations(model, roles, roles.currents, clamped=True)
+    begin_from_input(equations)
     solver = Solver(equations, parameters["tolerance"])
     progress(0.05, "holding")
     begin = clamped(equations, equations.start, parameters["holding"])
@@ -52,6 +54,7 @@ def main(parameters: dict[str, Any]) -> None:
         traces.append(whole)
         progress(0.1 + 0.8 * (place + 1) / len(voltages), f"step to {voltage:g} mV")
     roles.write(equations.states)
+    write_states(equations, before.end)
     write_csv("currents.csv", HEAD, sorted(rows, key=lambda row: names.index(row[0])))
     write_csv(
         "curve.csv", ("voltage", *(f"{name} {what}" for name in names for what in ("peak", "steady"))), curve

@@ -12,6 +12,7 @@ from lib.action import REPOLARISATIONS, Potential, Pulse, measured
 from lib.cellml import read_model, roles_of
 from lib.equations import Equations
 from lib.solver import Solver, Trace
+from lib.states import begin_from_input, write_states
 from lib.talk import Inapplicable, input_or_sample, progress, run, write_csv
 
 MAX_INTERVALS = 500
@@ -48,6 +49,7 @@ def main(parameters: dict[str, Any]) -> None:
     model = read_model(input_or_sample("model", "sample-model.cellml"))
     roles = roles_of(model, parameters)
     equations = Equations(model, roles)
+    begin_from_input(equations)
     equations.strength(parameters["amplitude"])  # before anything is computed for it
     solver = Solver(equations, parameters["tolerance"])
     last = conditioned(solver, parameters, max(intervals))
@@ -59,6 +61,9 @@ def main(parameters: dict[str, Any]) -> None:
         traces[f"{interval:g} ms"] = potential.at(times + last.start + interval)
         progress(0.5 + 0.45 * (place + 1) / len(intervals), f"interval {interval:g} ms")
     roles.write(equations.states)
+    # Where the next even stimulus would come.
+    end = np.array([(last.start + parameters["period"]) / roles.milliseconds])
+    write_states(equations, last.trace.at(end)[0].tolist())
     write_csv("restitution.csv", HEAD, rows)
     write_csv("traces.csv", ("time", *traces), np.column_stack([times, *traces.values()]).tolist())
     write_curve(rows, parameters["level"], last)

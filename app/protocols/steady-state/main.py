@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from lib.action import MEASURES, Potential, Pulse, measured, write_potential
-from lib.cellml import read_model, roles_of, unit_of
+from lib.cellml import read_model, roles_of
 from lib.equations import Equations
 from lib.solver import Solver, Trace
+from lib.states import begin_from_input, write_states
 from lib.talk import Inapplicable, input_or_sample, progress, run, write_csv
 
 MAX_POINTS = 500_000
@@ -42,13 +43,15 @@ def main(parameters: dict[str, Any]) -> None:
     model = read_model(input_or_sample("model", "sample-model.cellml"))
     roles = roles_of(model, parameters)
     equations = Equations(model, roles)
+    begin_from_input(equations)
     if paced:
         equations.strength(parameters["amplitude"])  # before anything is computed for it
     solver = Solver(equations, parameters["tolerance"])
     course = run_on(solver, parameters)
     roles.write(equations.states)
     write_csv("convergence.csv", ("beat", "largest_change", *SHOWN), course.beats)
-    write_states(equations, course)
+    changes = {"initial": equations.start, "change": course.changes.tolist()}
+    write_states(equations, course.states.tolist(), changes)
     potential = Potential(course.trace, solver)
     step = parameters["sampling"]
     write_potential(potential, potential.times[0], np.arange(0, np.floor(period / step) + 1) * step)
@@ -74,14 +77,6 @@ def run_on(solver: Solver, parameters: dict[str, Any]) -> Course:
         if len(beats) % max(most // 50, 1) == 0:
             progress(0.05 + 0.9 * len(beats) / most, f"beat {len(beats)}: largest change {largest:.2g}")
     return Course(beats, states, changes, trace)
-
-
-def write_states(equations: Equations, course: Course) -> None:
-    """Where they began, where they are now, and how far they still change."""
-    names = [state.qname() for state in equations.states]
-    units = [unit_of(state) for state in equations.states]
-    rows = zip(names, units, equations.start, course.states.tolist(), course.changes.tolist(), strict=True)
-    write_csv("states.csv", ("state", "unit", "initial", "final", "change"), rows)
 
 
 def write_summary(course: Course, changed: str, parameters: dict[str, Any], found: dict[str, Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,20 +56,22 @@ def dressed(libraries: Libraries, tmp_path_factory: pytest.TempPathFactory) -> C
 
 @pytest.fixture
 def several(libraries: Libraries, tmp_path: Path) -> Several:
-    """`several(name, (parameters, model) …)`: many runs in one process; no model is the sample."""
+    """`several(name, (parameters, model[, states]) …)`: many runs in one process; no model is the sample."""
 
-    def run(name: str, *cases: tuple[dict[str, Any], bytes | None]) -> list[Run]:
+    def run(name: str, *cases: tuple[dict[str, Any], *tuple[bytes | None, ...]]) -> list[Run]:
         manifest = read_manifest((PROTOCOLS / name / "protocol.yml").read_bytes())
         asked = []
-        for place, (parameters, model) in enumerate(cases):
+        for place, (parameters, *contents) in enumerate(cases):
             filled = with_defaults(manifest.parameters, parameters)
             assert not faults_of_value(manifest.parameters, filled)
-            paths = {part: tmp_path / name / str(place) / part for part in ("inputs", "outputs")}
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}-{place}-", dir=tmp_path))
+            paths = {part: folder / part for part in ("inputs", "outputs")}
             for path in paths.values():
                 path.mkdir(parents=True)
-            if model is not None:
-                (paths["inputs"] / "model").write_bytes(model)
-            paths |= {part: tmp_path / name / str(place) / part for part in ("parameters", "progress")}
+            for slot, content in zip(("model", "states"), contents, strict=False):
+                if content is not None:
+                    (paths["inputs"] / slot).write_bytes(content)
+            paths |= {part: folder / part for part in ("parameters", "progress")}
             paths["parameters"].write_text(json.dumps(filled))
             asked.append({part: str(path) for part, path in paths.items()})
         environment = libraries(name) | {"TMPDIR": str(tmp_path)}
@@ -382,11 +386,11 @@ class TestSteadyState:
             "steady-state", ({"paced": False, "period": 50, "change": 1e-7, "voltage": "V"}, axon)
         )
         states = by(table(run, "states.csv"), "state")
-        voltage = number(states["membrane.V"], "final")
+        voltage = number(states["membrane.V"], "value")
         assert voltage == pytest.approx(-65, abs=0.01)
         rest = Axon(voltage)
         for component, gate in (("sodium", "m"), ("sodium", "h"), ("potassium", "n")):
-            assert number(states[f"{component}.{gate}"], "final") == pytest.approx(rest.end(gate), rel=1e-5)
+            assert number(states[f"{component}.{gate}"], "value") == pytest.approx(rest.end(gate), rel=1e-5)
         leak = 0.3 * (voltage + 54.387)
         assert rest.sodium(rest, 0) + rest.potassium(rest, 0) + leak == pytest.approx(0, abs=1e-4)
         (summary,) = table(run, "summary.csv")
@@ -405,3 +409,97 @@ class TestSteadyState:
         (summary,) = table(short, "summary.csv")
         assert (summary["reached"], summary["beats"]) == ("no", "2")
         assert "Not reached within 2 beats" in short.out
+
+
+def states_of(run: Run) -> bytes:
+    assert run.code == 0, run.error
+    return (run.outputs / "states.csv").read_bytes()
+
+
+class TestStates:
+    """What one run ends with another begins from; the four protocols have the same file for it."""
+
+    def test_two_runs_are_one_of_as_many_beats(self, several: Several, reference: Callable[..., Any]) -> None:
+        asked = {"period": 400, "lead": 0, "tolerance": 1e-8}
+        first, whole = several(
+            "action-potential", ({**asked, "beats": 2}, None), ({**asked, "beats": 4}, None)
+        )
+        (second,) = several("action-potential", ({**asked, "beats": 2}, None, states_of(first)))
+        assert "It begins from the 8 states of the table." in second.out
+        expected = number(last_beat(whole), *MEASURES)
+        assert number(last_beat(second), *MEASURES) == pytest.approx(expected, rel=1e-6)
+        assert number(last_beat(first), "apd90") != pytest.approx(expected[-1], abs=0.1)
+        ended, once = (by(table(run, "states.csv"), "state") for run in (second, whole))
+        assert list(ended) == list(once) and len(ended) == 8
+        for name, row in ended.items():
+            assert number(row, "value") == pytest.approx(number(once[name], "value"), rel=1e-6), name
+            assert row["unit"] == once[name]["unit"]
+        by_hand = reference("paced", period=400, beats=4, rate=40, duration=1, lead=0)
+        for name in ("resting", "peak", "apd90"):
+            assert number(last_beat(second), name) == pytest.approx(by_hand[name], abs=0.02), name
+
+    def test_they_go_from_protocol_to_protocol(self, several: Several) -> None:
+        asked = {"period": 500, "beats": 2, "tolerance": 1e-8}
+        (start,) = several("steady-state", ({**asked, "change": 1e-9}, None))
+        more = {"intervals": [500, 400]}
+        early, whole = several(
+            "restitution",
+            ({**asked, **more}, None, states_of(start)),
+            ({**asked, **more, "beats": 4}, None),
+        )
+        for one, other in zip(table(early, "restitution.csv"), table(whole, "restitution.csv"), strict=True):
+            for name in ("diastolic_interval", "apd90", "peak"):
+                assert number(one, name) == pytest.approx(number(other, name), rel=1e-6), name
+        (paced,) = several("action-potential", ({**asked, "lead": 0}, None, states_of(early)))
+        (once,) = several("action-potential", ({**asked, "beats": 6, "lead": 0}, None))
+        assert number(last_beat(paced), *MEASURES) == pytest.approx(
+            number(last_beat(once), *MEASURES), rel=1e-4
+        )
+        (again,) = several("steady-state", ({**asked, "beats": 1}, None, states_of(start)))
+        values = {row["state"]: row["value"] for row in table(start, "states.csv")}
+        for row in table(again, "states.csv"):
+            assert number(row, "initial") == pytest.approx(float(values[row["state"]]), rel=1e-8)
+
+    def test_a_clamp_goes_on_holding(self, several: Several) -> None:
+        asked = {"first": 0, "last": 0, "step": 10, "tolerance": 1e-9}
+        (short,) = several("iv-curve", ({**asked, "hold": 2}, None))
+        on, whole = several(
+            "iv-curve", ({**asked, "hold": 3}, None, states_of(short)), ({**asked, "hold": 5}, None)
+        )
+        peaks = [[number(row, "peak") for row in table(run, "currents.csv")] for run in (short, on, whole)]
+        assert peaks[1] == pytest.approx(peaks[2], rel=1e-6)
+        assert peaks[0] != pytest.approx(peaks[2], rel=1e-3)
+        held = by(table(on, "states.csv"), "state")
+        assert number(held["membrane.V"], "value") == -80
+
+    def test_a_table_that_does_not_fit_is_refused(self, several: Several) -> None:
+        (run,) = several("action-potential", ({"beats": 1}, None))
+        good = states_of(run).decode()
+        assert good.startswith("state,value,unit\r\ncalcium.Ca_i,0.000")
+        own = good.replace(",", ";").replace(";mV", ";").replace("\r\n", "\n") + "\n"
+        cases = {
+            "unknown": (good.replace("membrane.V", "membrane.U"), 65, "The model has no state membrane.U;"),
+            "missing": (good.rsplit("\r\n", 2)[0], 65, "The table of states lacks "),
+            "unit": (good.replace(",mV", ",V"), 65, "has membrane.V in V, the model in mV"),
+            "no unit": (good.replace(",mV", ",so so"), 65, "has membrane.V in so so, the model in mV"),
+            "twice": (good + good.splitlines()[1], 1, "Line 10 of the table of states: 'calcium.Ca_i' s"),
+            "no number": (
+                good.replace("membrane.V,-", "membrane.V,x"),
+                1,
+                "Line 3 of the table of states: 'x",
+            ),
+            "infinite": (re.sub("V,[^,]*", "V,1e999", good), 1, "Line 3 of the table of states: '1e999' is"),
+            "uneven": (good + "a,1", 1, "Line 10 of the table of states has 2 fields, the first one 3"),
+            "no header": (good.split("\n", 1)[1], 1, "Line 1: the table of states needs the columns"),
+            "empty": ("", 1, "Line 1: the table of states needs the columns"),
+        }
+        asked = {"beats": 1, "lead": 0}
+        runs = several("action-potential", *((asked, None, text.encode()) for text, _, _ in cases.values()))
+        for (name, (_, code, reason)), failed in zip(cases.items(), runs, strict=True):
+            assert (failed.code, reason in failed.reason) == (code, True), f"{name}: {failed.error}"
+            assert not any(failed.outputs.iterdir()), name
+        binary, other = several(
+            "action-potential", (asked, None, b"\xff\xfe"), (asked, None, own.encode("utf-8-sig"))
+        )
+        assert (binary.code, "no text" in binary.reason) == (1, True)
+        assert other.code == 0, other.error

@@ -35,11 +35,17 @@ def run(main: Callable[[dict[str, Any]], None]) -> int:
 
 def input_or_sample(slot: str, sample: str) -> Path:
     """The file in this slot; the protocol's own sample without one."""
-    path = Path(os.environ["LABFLEET_INPUTS"], slot)
-    if path.exists():
+    path = optional_input(slot)
+    if path is not None:
         return path
     print(f"No input: the protocol's own {sample} is taken.")
     return Path(sample)
+
+
+def optional_input(slot: str) -> Path | None:
+    """The file in this slot, if there is one."""
+    path = Path(os.environ["LABFLEET_INPUTS"], slot)
+    return path if path.exists() else None
 
 
 def progress(share: float, text: str) -> None:
