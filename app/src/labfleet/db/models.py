@@ -369,6 +369,7 @@ class Dataset(Base):
         UniqueConstraint("series_id", "version"),
         CheckConstraint("version >= 1", name="version"),
         Index("ix_datasets_owner_id_created_at_id", "owner_id", "created_at", "id"),
+        Index("ix_datasets_created_at_id", "created_at", "id"),
         Index("ix_datasets_sha256", "sha256"),
         Index("ix_datasets_previous_id", "previous_id"),
         Index("ix_datasets_labels", "labels", postgresql_using="gin"),

@@ -122,9 +122,11 @@ def test_a_result_is_found_by_its_data_and_its_protocols(
     results = {"kinds": [Kind.RESULT]}
     assert found(sessions, user, "golub principal", **results) == ["one", "both"]
     assert found(sessions, user, terms=["gene-expression", "human"], **results) == ["both"]
+    assert found(sessions, user, terms=["human", "none"]) == []
     assert counts(sessions, user, "term", **results) == {"gene-expression": 2, "human": 1}
     assert counts(sessions, user, "kind", **results) == {"result": 2, "dataset": 2, "protocol": 1}
     assert counts(sessions, user, "protocol") == {"pca": 2}
+    assert counts(sessions, user, "kind", terms=["human"]) == {"result": 1, "dataset": 1}
 
 
 def test_only_what_one_may_see(
