@@ -26,7 +26,7 @@ PAGES = (
     *("datasets", "datasets/DATA", "sources", "sources/new", "workers", "profile", "api/docs"),
 )
 ADMIN_PAGES = ("admin/users", "admin/users/USER", "admin/groups", "admin/audit")
-STRANGERS_PAGES = ("sign-in", "forgotten", "no-such-page")
+STRANGERS_PAGES = ("sign-in", "forgotten", "command-line", "no-such-page")
 LOOKS = ("desk, light", "phone, dark")
 
 
