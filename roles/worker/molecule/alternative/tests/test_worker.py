@@ -16,6 +16,7 @@ def test_settings(host: Host) -> None:
             "tags": ["large", "gpu", "machine.large1"],
             "slots": 3,
             "work_directory": "/srv/work",
+            "attempt_scheduling": "idle",
             "presence_seconds": 20,
             "grace_seconds": 3,
             "patience_seconds": 60,
