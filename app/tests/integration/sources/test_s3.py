@@ -266,7 +266,7 @@ ANSWERS: Answers = {
         "The store leads to 10.9.9.9",
     ),
     "over": (400, {}, "<Code>ExpiredToken</Code>", "The session token is not good any more"),
-    "cold": (403, {}, "<Code>InvalidObjectState</Code>", "'cold' of the bucket 'lab' is archived: restore it"),
+    "cold": (403, {}, "<Code>InvalidObjectState</Code>", "of the bucket 'lab' is archived: restore it"),
     "odd": (400, {}, "<Code>Odd</Code><Message>so\n so</Message>", "answered 400 Bad Request (Odd: so so)."),
     "plain": (403, {}, "no XML", "The access key may not read 'plain' of the bucket 'lab'"),
 }
