@@ -45,6 +45,8 @@ class Receiver(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    # Calls come dozens at a time; more than wait here are turned away by the kernel, and tried again.
+    request_queue_size = 128
 
     def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
