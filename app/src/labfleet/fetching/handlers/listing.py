@@ -74,7 +74,9 @@ def matching(
         raise FetchFailed(
             f"No object has a key like '{pattern}': look at its capital letters, and * does not stand for /."
         )
-    return [found[key] for key in sorted(found, key=lambda key: _asked_for(key).encode())]
+    for key in found:
+        _check_key(key)
+    return [found[key] for key in sorted(found, key=str.encode)]
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
@@ -86,11 +88,10 @@ def compiled(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _asked_for(key: str) -> str:
-    """The key; `FetchFailed` for one whose address leads elsewhere."""
+def _check_key(key: str) -> None:
+    """`FetchFailed` for a key whose address leads elsewhere."""
     if {".", ".."} & set(key.split("/")):
         raise FetchFailed(f"The object '{key}' can't be asked for: a part of its key is '.' or '..'.")
-    return key
 
 
 def read(body: bytes) -> Page:

@@ -32,4 +32,4 @@ def command_line_wheel(name: str) -> Response:
 
 def _wheel() -> Path | None:
     """Where the release keeps it (role `app`); none where the code runs from a source tree."""
-    return next(iter(sorted((Path(sys.prefix) / "share" / "command-line").glob("labfleet-*.whl"))), None)
+    return min((Path(sys.prefix) / "share" / "command-line").glob("labfleet-*.whl"), default=None)
